@@ -1,0 +1,58 @@
+"""dbt inside this process: importing and parsing it is what a dbt call costs, so both happen once."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lake.paths import PROJECT_DIR
+
+
+def invoke(
+    args: Sequence[str],
+    *,
+    root: Path,
+    project_dir: Path = PROJECT_DIR,
+    target: str = "dev",
+    target_path: Path | None = None,
+    variables: Mapping[str, Any] | None = None,
+    on_event: Callable[[Any], None] | None = None,
+) -> Any:
+    """Run one dbt command on the lake under ``root``; return the result's payload (manifest, run results, …).
+
+    ``args`` is the command with its own options, e.g. ``["build", "--select", "+touch_features.v1_0"]``.
+    ``target_path`` defaults to ``target/<target>`` beside the project: partial parsing is lost when targets
+    share one. dbt itself prints nothing; ``on_event`` receives its structured events.
+
+    Raises RuntimeError that names each node that failed and why. A lake that another process holds open is
+    such a failure: DuckDB takes one writer, and its message names the process.
+    """
+    # Imported here: it takes seconds, which no other command should pay.
+    from dbt.cli.main import dbtRunner  # noqa: PLC0415
+
+    os.environ["LAKE_ROOT"] = str(root)
+    os.environ.setdefault("DBT_SEND_ANONYMOUS_USAGE_STATS", "false")
+    root.mkdir(parents=True, exist_ok=True)
+    full = [
+        "--no-use-colors", "--log-level", "none", *args,
+        "--project-dir", str(project_dir), "--profiles-dir", str(project_dir), "--target", target,
+        "--target-path", str(target_path or project_dir / "target" / target),
+    ]  # fmt: skip
+    if variables:
+        full += ["--vars", json.dumps(dict(variables))]
+    outcome = dbtRunner(callbacks=[on_event] if on_event else []).invoke(full)
+    if outcome.success:
+        return outcome.result
+    raise RuntimeError(f"dbt {args[0]} failed: {_reasons(outcome)}") from outcome.exception
+
+
+def _reasons(outcome: Any) -> str:
+    """Say which nodes failed and why, in the order they ran; the nodes skipped after them are counted."""
+    results = getattr(outcome.result, "results", None) or []
+    failed = [result for result in results if str(result.status) in ("error", "fail", "runtime error")]
+    if not failed:
+        return str(outcome.exception or "no reason given; run the same command with dbt itself")
+    skipped = sum(str(result.status) == "skipped" for result in results)
+    told = "; ".join(f"{result.node.name}: {' '.join((result.message or '').split())}" for result in failed)
+    return told + (f" ({skipped} nodes after them were skipped)" if skipped else "")

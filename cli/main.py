@@ -1,0 +1,103 @@
+"""The `tickhouse` command. Groups are imported when they are called, so that `--help` stays instant."""
+
+import importlib
+import logging
+import os
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from lake.paths import PROJECT_DIR
+
+# name: (module, one line of help). The module holds a Typer app called `app`.
+COMMANDS = {
+    "simulate": ("cli.simulate", "Write raw files out of the simulator."),
+    "ingest": ("cli.ingest", "Land raw files as bronze."),
+    "status": ("cli.status", "Show what is landed and built, and how fresh it is."),
+    "train": ("cli.train", "Train on a gold table and write an experiment."),
+    "demo": ("cli.demo", "Simulate, ingest, build and train; report what was made and where."),
+    "doctor": ("cli.doctor", "Check the environment and the lake."),
+}
+GROUPS = {"simulate", "ingest"}  # commands with subcommands, also while they have only one
+
+
+class LazyCommand(TyperCommand):
+    """A name and a line of help; `load` imports the command behind them."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, help=COMMANDS[name][1])
+
+    def load(self) -> Any:
+        app = importlib.import_module(COMMANDS[self.name][0]).app
+        command = typer.main.get_group(app) if self.name in GROUPS else typer.main.get_command(app)
+        command.name = self.name
+        return command
+
+
+class LazyGroup(TyperGroup):
+    """The root: lists every command without importing one, and imports the one that is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return LazyCommand(cmd_name) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.load() if isinstance(command, LazyCommand) else command, rest
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(
+    epilog="Example: tickhouse demo --sessions 20. LAKE_ROOT moves the lake; TICKHOUSE_DEBUG=1: tracebacks."
+)
+def root() -> None:
+    """A lakehouse for trading research: raw ticks in, trained models out."""
+
+
+def main() -> None:
+    """Run the command line. Exit code 0 is success, 1 a failure told in one line, 2 a wrong call."""
+    debug = os.environ.get("TICKHOUSE_DEBUG") == "1"
+    # Compiled kernels are kept beside the project wherever the command is called from.
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(PROJECT_DIR / ".numba_cache"))
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if debug else logging.INFO if sys.stderr.isatty() else logging.WARNING,
+        format="%(levelname)s %(name)s %(message)s",
+    )
+    try:
+        app(prog_name="tickhouse")
+    except BrokenPipeError:  # `tickhouse status | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if debug or not is_told(error):
+            raise
+        print(f"tickhouse: {one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def is_told(error: Exception) -> bool:
+    """Return whether ``error`` explains itself: our own classes do, and checks of input, and the system."""
+    ours = type(error).__module__.partition(".")[0] in {"cli", "ingest", "lake", "ml", "physics", "serve"}
+    return ours or isinstance(error, ValueError | RuntimeError | OSError)
+
+
+def one_line(error: BaseException) -> str:
+    """Return what ``error`` says on a single line; its class name when it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    main()

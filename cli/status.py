@@ -1,0 +1,100 @@
+"""`tickhouse status`: what is landed and built, per dataset."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.output import print_rows, say
+from lake.bronze import visible_files
+from lake.commits import Partition, read_partitions
+from lake.paths import bronze_dir, lake_dir, lake_root
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog="Example: tickhouse status --json")
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print an array of flat objects.")] = False,
+) -> None:
+    """Show each dataset's dates, rows, bytes, last commit, and the dates whose data tests failed."""
+    root = lake_root()
+    rows = [*bronze_status(root), *built_status(root)]
+    if not rows and not as_json:
+        say(f"nothing is landed under {root}; start with: tickhouse demo")
+    print_rows(rows, as_json=as_json)
+
+
+def bronze_status(root: Path) -> list[dict[str, Any]]:
+    """One row per bronze schema over its visible files, in order of name; ``dates`` are UTC dates."""
+    by_folder: dict[str, list[Any]] = {}
+    for file in visible_files(root):
+        by_folder.setdefault("/".join(file.path.relative_to(bronze_dir(root)).parts[:2]), []).append(file)
+    rows = []
+    for folder, files in sorted(by_folder.items()):
+        on_disk = [
+            file.path.stat() for file in files if file.path.is_file()
+        ]  # an archived file may be elsewhere
+        newest = max((stat.st_mtime for stat in on_disk), default=None)
+        rows.append(
+            _row(
+                f"bronze/{folder}",
+                [file.date for file in files],
+                rows=sum(file.rows for file in files),
+                size=sum(stat.st_size for stat in on_disk),
+                last_commit=None
+                if newest is None
+                else f"{datetime.fromtimestamp(newest, UTC):%Y-%m-%dT%H:%M:%SZ}",
+                failed=0,
+            )
+        )
+    return rows
+
+
+def built_status(root: Path) -> list[dict[str, Any]]:
+    """One row per silver and gold dataset and param set, in order of path; ``dates`` are session dates."""
+    rows = []
+    for folder in dataset_folders(root):
+        by_params: dict[str | None, list[Partition]] = {}
+        for (params, _), partition in read_partitions(folder).items():
+            by_params.setdefault(params, []).append(partition)
+        name = folder.relative_to(lake_dir(root)).as_posix()
+        rows += [
+            _row(
+                name if params is None else f"{name}/params={params}",
+                [partition.commit.date for partition in partitions],
+                rows=sum(partition.commit.rows for partition in partitions),
+                size=sum(partition.commit.bytes for partition in partitions),
+                last_commit=max(partition.commit.built_at for partition in partitions),
+                failed=sum(partition.status()["status"] != "ok" for partition in partitions),
+            )
+            for params, partitions in by_params.items()
+        ]
+    return rows
+
+
+def dataset_folders(root: Path) -> Iterator[Path]:
+    """Folders under silver and gold that hold committed partitions, in order of path."""
+    found = set()
+    for layer in ("silver", "gold"):
+        for record in (lake_dir(root) / layer).glob("**/date=*/_metadata/commit-*.json"):
+            folder = record.parents[2]
+            found.add(folder.parent if folder.name.startswith("params=") else folder)
+    yield from sorted(found)
+
+
+def _row(
+    dataset: str, dates: list[str], *, rows: int, size: int, last_commit: str | None, failed: int
+) -> dict[str, Any]:
+    return {
+        "dataset": dataset,
+        "dates": len(set(dates)),
+        "first_date": min(dates),
+        "last_date": max(dates),
+        "rows": rows,
+        "bytes": size,
+        "last_commit": last_commit,
+        "failed_dates": failed,
+    }
