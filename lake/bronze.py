@@ -1,0 +1,85 @@
+"""Which bronze files exist for a reader: those that a commit record lists and whose delivery has a receipt.
+
+A delivery (one source file) may fill many hours over two UTC dates. Its receipt is written last, so it appears whole
+or not at all (spec/market.md 4.2).
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from lake.paths import bronze_dir, receipts_dir
+
+VISIBLE_STATUS = {"landed", "archived"}
+
+
+@dataclass(frozen=True)
+class BronzeFile:
+    """One visible Parquet file: one delivery's rows of one UTC hour, in event order."""
+
+    schema: str
+    path: Path
+    key: dict[str, str]
+    date: str
+    hour: int
+    rows: int
+    ts_min_ns: int
+    ts_max_ns: int
+    delivery_id: str
+    content_digest: str
+    state: str
+
+    @property
+    def source_name(self) -> str:
+        """``futures.trades.v1`` → ``futures_trades``: the name of the dbt source."""
+        return "_".join(self.schema.split(".")[:-1])
+
+    @property
+    def hour_key(self) -> tuple[str, str, str, int]:
+        return (self.schema, "/".join(f"{k}={v}" for k, v in sorted(self.key.items())), self.date, self.hour)
+
+
+def visible_files(root: Path) -> list[BronzeFile]:
+    """Every visible file of every schema, in order of (schema, key, date, hour, delivery)."""
+    bronze = bronze_dir(root)
+    receipts: dict[str, bool] = {}
+    files = []
+    for record_path in bronze.glob("*/*/_metadata/date=*/commit-*.json"):
+        record = json.loads(record_path.read_text())
+        delivery = record["delivery_id"]
+        if delivery not in receipts:
+            receipts[delivery] = _has_receipt(root, delivery)
+        if not receipts[delivery]:
+            continue
+        # Status and known gaps enter the rows (a gap breaks a book segment), so they are part of what was read.
+        state = json.dumps([record["status"], record.get("gaps", [])], sort_keys=True)
+        files += [
+            BronzeFile(
+                schema=record["schema"], path=bronze / f["path"], key=f["key"], date=record["date"], hour=f["hour"],
+                rows=f["rows"], ts_min_ns=f["ts_min_ns"], ts_max_ns=f["ts_max_ns"], delivery_id=delivery,
+                content_digest=f["content_digest"], state=state,
+            )
+            for f in record["files"]
+        ]  # fmt: skip
+    return sorted(files, key=lambda f: (*f.hour_key, f.delivery_id, str(f.path)))
+
+
+def shared_hours(files: list[BronzeFile]) -> set[tuple[str, str, str, int]]:
+    """The hours held by several deliveries: only these need the multiset rule (spec/market.md 4.3)."""
+    first: dict[tuple[str, str, str, int], str] = {}
+    return {f.hour_key for f in files if first.setdefault(f.hour_key, f.delivery_id) != f.delivery_id}
+
+
+def empty_file(root: Path, name: str, keys: list[str]) -> Path:
+    """Where the zero-row file of a source stands: what a scan reads when no file is visible."""
+    folder = root / "lake" / "_stage" / "empty" / name
+    for key in keys:
+        folder = folder / f"{key}=none"
+    return folder / "date=1970-01-01" / "hour=00" / "empty.parquet"
+
+
+def _has_receipt(root: Path, delivery_id: str) -> bool:
+    path = receipts_dir(root) / f"receipt-{delivery_id}.json"
+    return path.is_file() and json.loads(path.read_text())["status"] in VISIBLE_STATUS
+
+

@@ -1,0 +1,75 @@
+"""The session calendar as the planner needs it: which UTC instants and which earlier sessions a date reads."""
+
+import bisect
+import csv
+import functools
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lake.paths import PROJECT_DIR
+
+CALENDAR_FILE = PROJECT_DIR / "seeds" / "reference" / "dim_session.csv"
+
+
+class CalendarError(ValueError):
+    """A date lies outside the session calendar."""
+
+
+@dataclass(frozen=True)
+class Session:
+    date: str
+    open_ns: int
+    close_ns: int
+    row_digest: str
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """Sessions in order of date, one per weekday; session D is [18:00 NY of the day before, 17:00 NY of D)."""
+
+    sessions: list[Session]
+    index: dict[str, int] = field(default_factory=dict)
+
+    def before(self, date: str, count: int) -> list[str]:
+        """The ``count`` sessions before ``date``, oldest first."""
+        i = self._position(date)
+        return [s.date for s in self.sessions[max(0, i - count) : i]]
+
+    def session(self, date: str) -> Session:
+        return self.sessions[self._position(date)]
+
+    def overlapping(self, ts_min_ns: int, ts_max_ns: int) -> list[Session]:
+        """Sessions that may hold an event of the closed span [ts_min_ns, ts_max_ns]."""
+        i = bisect.bisect_right(self.sessions, ts_min_ns, key=lambda s: s.open_ns) - 1
+        found = []
+        for s in self.sessions[max(i, 0) :]:
+            if s.open_ns > ts_max_ns:
+                break
+            if s.close_ns > ts_min_ns and s.open_ns <= ts_max_ns:
+                found.append(s)
+        return found
+
+    def _position(self, date: str) -> int:
+        if date not in self.index:
+            first, last = self.sessions[0].date, self.sessions[-1].date
+            raise CalendarError(
+                f"session date was {date}, expected a weekday of dim_session ({first} to {last}); "
+                "extend seeds/reference/dim_session.csv with its generator"
+            )
+        return self.index[date]
+
+
+@functools.cache
+def load(path: Path = CALENDAR_FILE) -> Calendar:
+    with open(path, newline="") as f:
+        sessions = [
+            Session(
+                date=row["session_date"],
+                open_ns=int(row["globex_open_ns"]),
+                close_ns=int(row["globex_close_ns"]),
+                row_digest=hashlib.sha256(",".join(row.values()).encode()).hexdigest(),
+            )
+            for row in csv.DictReader(f)
+        ]
+    return Calendar(sessions, {s.date: i for i, s in enumerate(sessions)})

@@ -1,0 +1,90 @@
+"""Fingerprints of the code that a dataset is made by: model, views between, macros, kernels, and what the YAML says.
+
+dbt's ``state:modified`` does not see an edited kernel, and macros are not in the Jinja ``graph``; both are followed here.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from lake.params import canonical_json
+from lake.paths import PROJECT_DIR
+
+# The machinery that every model passes through: it is tested on its own and says nothing of one dataset's content.
+MACHINERY = {"ref", "source", "on_build_dates", "dataset_columns"}
+
+
+def sha256_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def own_code(node: dict, views: Iterable[dict], macros: dict) -> dict[str, str]:
+    """``{path or macro: sha256}`` of what one dataset's own rows depend on: its model, the views under it, their
+    macros, the kernels it imports, and its declared key, columns and date maps."""
+    files: dict[str, str] = {}
+    for model in (node, *views):
+        files[model["original_file_path"]] = sha256_text(model["raw_code"])
+        files.update(_macro_code(model, macros))
+        if model["language"] == "python":
+            files.update(kernel_code(model["raw_code"]))
+    files[f"{node['patch_path'] or node['name']}#{node['name']}"] = sha256_text(canonical_json(_declared(node)))
+    return dict(sorted(files.items()))
+
+
+def digest(files: dict[str, str]) -> str:
+    return sha256_text("\n".join(f"{path} {sha}" for path, sha in sorted(files.items())))
+
+
+def kernel_code(source: str, project: Path = PROJECT_DIR) -> dict[str, str]:
+    """Modules of ``physics`` that Python source imports, directly or through one another, with their hashes."""
+    found: dict[str, str] = {}
+    todo = list(_imports(source))
+    while todo:
+        name = todo.pop()
+        path = project / Path(*name.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        key = str(path.relative_to(project))
+        if key in found or not path.is_file():
+            continue
+        text = path.read_text()
+        found[key] = sha256_text(text)
+        todo += _imports(text)
+    return found
+
+
+def _imports(source: str) -> set[str]:
+    names: set[str] = set()
+    for item in ast.walk(ast.parse(source)):
+        if isinstance(item, ast.ImportFrom) and item.module and item.level == 0:
+            names.add(item.module)
+            names.update(f"{item.module}.{a.name}" for a in item.names)
+        elif isinstance(item, ast.Import):
+            names.update(a.name for a in item.names)
+    return {n for n in names if n.split(".")[0] == "physics"}
+
+
+def _macro_code(model: dict, macros: dict) -> dict[str, str]:
+    found: dict[str, str] = {}
+    todo = list(model["depends_on"]["macros"])
+    while todo:
+        uid = todo.pop()
+        macro = macros.get(uid)
+        if macro is None or macro.package_name != model["package_name"] or macro.name in MACHINERY:
+            continue
+        key = f"{macro.original_file_path}#{macro.name}"
+        if key not in found:
+            found[key] = sha256_text(macro.macro_sql)
+            todo += macro.depends_on.macros
+    return found
+
+
+def _declared(node: dict) -> dict[str, object]:
+    meta = dict(node["config"].get("meta", {}))
+    for prose in ("grain", "semantics", "invariants", "lesson"):
+        meta.pop(prose, None)
+    return {
+        "meta": json.loads(json.dumps(meta, default=str)),
+        "columns": [[c["name"], c.get("data_type")] for c in node["columns"].values()],
+    }

@@ -1,0 +1,104 @@
+"""Commit records: what a partition of a silver or gold dataset holds, and what it was built from (architecture D2–D6).
+
+A partition is one file of fixed name and one small JSON beside it, written last. Whoever finds a commit finds the file
+that it describes; a file without a commit is whole, but of a build that did not end, and the next build makes it again.
+"""
+
+import datetime
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from lake import atomic
+
+DATA_FILE = "data.parquet"
+RECORD_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One committed partition. ``inputs`` maps ``<dataset>/<date>`` to the content digest that was read."""
+
+    dataset: str
+    date: str
+    params_digest: str | None
+    rows: int
+    bytes: int
+    content_digest: str
+    build_key: str
+    code_digest: str
+    inputs: dict[str, str]
+    input_digest: str
+    build_digest: str | None
+    built_at: str
+    run_id: str
+    record_version: int = RECORD_VERSION
+    extra: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A committed partition on disk: its folder, its record, and the verdict of dbt's data tests on it."""
+
+    folder: Path
+    commit: Commit
+
+    @property
+    def file(self) -> Path:
+        return self.folder / DATA_FILE
+
+    def status(self) -> dict[str, object]:
+        """``{"status": "ok" | "failed", "error": …}``. A date is ok only after the data tests said so."""
+        path = _status_path(self.folder, self.commit)
+        if not path.is_file():
+            return {"status": "failed", "error": "not tested since it was built; run `dbt build`"}
+        return json.loads(path.read_text())
+
+
+def now_utc() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def read_partitions(dataset_dir: Path) -> dict[tuple[str | None, str], Partition]:
+    """Every committed partition of a dataset, keyed by (first 8 of its params digest or None, ISO date), in order."""
+    found: dict[tuple[str | None, str], Partition] = {}
+    for pattern in ("date=*/_metadata/commit-*.json", "params=*/date=*/_metadata/commit-*.json"):
+        for record in sorted(dataset_dir.glob(pattern)):
+            folder = record.parent.parent
+            if not (folder / DATA_FILE).is_file():
+                continue
+            commit = Commit(**json.loads(record.read_text()))
+            params = folder.parent.name.removeprefix("params=") if folder.parent.name.startswith("params=") else None
+            found[params, commit.date] = Partition(folder, commit)
+    return dict(sorted(found.items(), key=lambda kv: (kv[0][0] or "", kv[0][1])))
+
+
+def publish(staged: Path, folder: Path, commit: Commit) -> Partition:
+    """Put ``staged`` in place as the partition's file and commit it.
+
+    The old record goes first, so that at no instant a record describes another file; the price is a date that is
+    for a moment uncommitted, while a reader of its file still sees the whole old or the whole new one.
+    """
+    atomic.fsync_file(staged)
+    metadata = folder / "_metadata"
+    metadata.mkdir(parents=True, exist_ok=True)
+    old = [*metadata.glob("commit-*.json"), *metadata.glob("status-*.json")]
+    for path in old:
+        path.unlink()
+    if old:
+        atomic.fsync_dir(metadata)
+    atomic.replace(staged, folder / DATA_FILE)
+    atomic.write_json(metadata / f"commit-{commit.build_key[:8]}.json", asdict(commit))
+    for parent in (folder, folder.parent, folder.parent.parent):
+        atomic.fsync_dir(parent)
+    return Partition(folder, commit)
+
+
+def mark(partition: Partition, ok: bool, error: str | None, run_id: str) -> None:
+    """Record the verdict of the data tests beside the commit that it is about."""
+    status = {"status": "ok" if ok else "failed", "error": error, "run_id": run_id}
+    atomic.write_json(_status_path(partition.folder, partition.commit), status)
+
+
+def _status_path(folder: Path, commit: Commit) -> Path:
+    return folder / "_metadata" / f"status-{commit.build_key[:8]}.json"

@@ -1,0 +1,250 @@
+"""Which partitions a dataset has to build, and what each of them reads (architecture D3).
+
+A partition is due when its inputs have it and the dataset lacks it, or when its build key differs: its own code and
+config, its params, and the content digests of exactly the partitions that its date map names.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lake import bronze, calendar, code, params
+from lake.commits import Partition, read_partitions
+
+
+class PlanError(ValueError):
+    """A model's declaration can't be planned: an unknown parent in a date map, a missing column type, …"""
+
+
+@dataclass
+class Step:
+    """One partition to build: its params and date, and what it reads."""
+
+    date: str
+    params: params.ParamSet | None
+    folder: Path
+    build_key: str
+    inputs: dict[str, str]
+    dates: dict[str, list[str]]
+    bronze_files: dict[str, tuple[list[Path], list[Path]]]
+
+
+@dataclass
+class Plan:
+    node: dict
+    dataset: str
+    dataset_dir: Path
+    code_files: dict[str, str]
+    code_digest: str
+    steps: list[Step] = field(default_factory=list)
+    total: int = 0
+
+
+@dataclass
+class _Bronze:
+    """Visible files of one source, by the session whose window their span overlaps."""
+
+    name: str
+    by_session: dict[str, list[bronze.BronzeFile]]
+    shared: set[tuple]
+
+
+def meta(node: dict) -> dict:
+    return node["config"].get("meta", {})
+
+
+def dataset_folder(node: dict) -> str:
+    """Folder of a dataset below ``lake/``: ``silver/datasets/<name>``, unless its meta says ``folder``."""
+    return meta(node).get("folder") or f"{node['config']['schema']}/datasets/{node['alias']}"
+
+
+def is_dataset(node: dict) -> bool:
+    return node["resource_type"] == "model" and node["config"].get("materialized") == "dataset"
+
+
+def per_params(node: dict) -> bool:
+    return bool(meta(node).get("per_params"))
+
+
+def version_params(node: dict, override: str | None) -> params.ParamSet | None:
+    """The param set of a feature version (or of a table made from one); ``override`` is the invocation's."""
+    name = meta(node).get("param_set")
+    return None if name is None else params.load(override or name)
+
+
+def active_params(graph: dict, selected: Iterable[str], override: str | None) -> list[params.ParamSet]:
+    """Every distinct param set that a version of this run names; of all versions when the run selects none."""
+    versions = [n for n in graph["nodes"].values() if is_dataset(n) and meta(n).get("param_set")]
+    chosen = [n for n in versions if n["unique_id"] in set(selected)] or versions
+    sets = {p.digest: p for n in chosen if (p := version_params(n, override))}
+    return [sets[d] for d in sorted(sets)]
+
+
+def plan(
+    root: Path,
+    node: dict,
+    graph: dict,
+    macros: dict,
+    *,
+    selected: Iterable[str] = (),
+    param_set: str | None = None,
+    start_date: str | None = None,
+    end_date: str | None = None,
+    full_refresh: bool = False,
+) -> Plan:
+    """Plan one dataset. Reads commit records and the calendar only; writes nothing.
+
+    ``start_date`` (inclusive) and ``end_date`` (exclusive) are ISO dates that narrow what is built.
+    """
+    views, parents, sources, seeds = _lineage(node, graph)
+    files = code.own_code(node, views, macros)
+    result = Plan(node, dataset_folder(node), root / "lake" / dataset_folder(node), files, code.digest(files))
+    committed = read_partitions(result.dataset_dir)
+    parent_partitions = {p["unique_id"]: read_partitions(root / "lake" / dataset_folder(p)) for p in parents}
+    bronzes = _bronzes(root, sources, node)
+    _check_reads(node, parents, sources)
+
+    if per_params(node):
+        sets: list[params.ParamSet | None] = [*active_params(graph, selected, param_set)]
+    else:
+        sets = [version_params(node, param_set)]
+    for values in sets:
+        folder_params = values.digest8 if per_params(node) else None
+        for date in _candidates(node, parents, parent_partitions, bronzes, values):
+            result.total += 1
+            if (start_date and date < start_date) or (end_date and date >= end_date):
+                continue
+            step = _step(result, date, values, folder_params, parents, parent_partitions, bronzes, seeds)
+            old = committed.get((folder_params, date))
+            if full_refresh or old is None or old.commit.build_key != step.build_key:
+                result.steps.append(step)
+    return result
+
+
+def _lineage(node: dict, graph: dict) -> tuple[list[dict], list[dict], list[dict], list[dict]]:
+    """What a dataset reads, seen through the views between: (views, datasets, sources, seeds)."""
+    views, datasets, sources, seeds = {}, {}, {}, {}
+    todo = list(node["depends_on"]["nodes"])
+    while todo:
+        uid = todo.pop()
+        if uid in graph["sources"]:
+            sources[uid] = graph["sources"][uid]
+            continue
+        parent = graph["nodes"][uid]
+        if parent["resource_type"] == "seed":
+            seeds[uid] = parent
+        elif is_dataset(parent):
+            datasets[uid] = parent
+        else:
+            views[uid] = parent
+            todo += parent["depends_on"]["nodes"]
+    return ([*views.values()], *([d[k] for k in sorted(d)] for d in (datasets, sources, seeds)))
+
+
+def _check_reads(node: dict, parents: list[dict], sources: list[dict]) -> None:
+    known = {p["alias"] for p in parents} | {s["name"] for s in sources}
+    if unknown := sorted(set(meta(node).get("reads", {})) - known):
+        raise PlanError(f"{node['name']}: meta.reads names {', '.join(unknown)}, but it reads {', '.join(sorted(known))}")
+    for parent in parents:
+        if per_params(parent) and not per_params(node) and not meta(node).get("param_set"):
+            raise PlanError(
+                f"{node['name']} reads {parent['alias']}, which is built per param set; give it `per_params: true` "
+                "or, for a version, a `param_set`"
+            )
+
+
+def _bronzes(root: Path, sources: list[dict], node: dict) -> list[_Bronze]:
+    if not sources:
+        return []
+    files = bronze.visible_files(root)
+    shared = bronze.shared_hours(files)
+    sessions = calendar.load()
+    found = []
+    for source in sources:
+        keys = meta(node).get("reads", {}).get(source["name"], {}).get("keys", {})
+        by_session: dict[str, list[bronze.BronzeFile]] = {}
+        for f in files:
+            if f.source_name == source["name"] and all(f.key.get(k) == v for k, v in keys.items()):
+                for session in sessions.overlapping(f.ts_min_ns, f.ts_max_ns):
+                    by_session.setdefault(session.date, []).append(f)
+        found.append(_Bronze(source["name"], by_session, shared))
+    return found
+
+
+def _map_dates(node: dict, parent: dict, date: str, values: params.ParamSet | None) -> list[str]:
+    """The parent's dates that a date reads: its own, and as many sessions before it as the model declares."""
+    reads = meta(node).get("reads", {}).get(parent["alias"], {})
+    dates = [date] if reads.get("own", True) else []
+    count = reads.get("sessions_before", 0)
+    if isinstance(count, str):
+        count = values.values[count]
+    return (calendar.load().before(date, count) if count else []) + dates
+
+
+def _candidates(
+    node: dict,
+    parents: list[dict],
+    parent_partitions: dict[str, dict[tuple[str | None, str], Partition]],
+    bronzes: list[_Bronze],
+    values: params.ParamSet | None,
+) -> list[str]:
+    dates = {d for b in bronzes for d in b.by_session}
+    for parent in parents:
+        if meta(node).get("reads", {}).get(parent["alias"], {}).get("own", True):
+            wanted = values.digest8 if per_params(parent) else None
+            dates |= {d for (p, d) in parent_partitions[parent["unique_id"]] if p == wanted}
+    return sorted(dates)
+
+
+def _step(
+    plan: Plan,
+    date: str,
+    values: params.ParamSet | None,
+    folder_params: str | None,
+    parents: list[dict],
+    parent_partitions: dict[str, dict[tuple[str | None, str], Partition]],
+    bronzes: list[_Bronze],
+    seeds: list[dict],
+) -> Step:
+    node = plan.node
+    inputs: dict[str, str] = {}
+    dates: dict[str, list[str]] = {}
+    for parent in parents:
+        wanted = values.digest8 if per_params(parent) else None
+        have = parent_partitions[parent["unique_id"]]
+        dates[parent["alias"]] = []
+        for d in _map_dates(node, parent, date, values):
+            if partition := have.get((wanted, d)):
+                dates[parent["alias"]].append(d)
+                inputs[f"{dataset_folder(parent)}/{d}"] = partition.commit.content_digest
+    bronze_files: dict[str, tuple[list[Path], list[Path]]] = {}
+    for b in bronzes:
+        files = sorted(b.by_session.get(date, []), key=lambda f: (f.date, f.hour, f.delivery_id, str(f.path)))
+        bronze_files[b.name] = (
+            [f.path for f in files if f.hour_key not in b.shared],
+            [f.path for f in files if f.hour_key in b.shared],
+        )
+        for f in files:
+            inputs[f"bronze/{b.name}/{f.date}/{f.hour:02d}/{f.path.name}"] = code.sha256_text(f.content_digest + f.state)
+    for seed in seeds:
+        if meta(seed).get("dated_by"):
+            inputs[f"seed/{seed['alias']}/{date}"] = calendar.load().session(date).row_digest
+        else:
+            inputs[f"seed/{seed['alias']}"] = seed["checksum"]["checksum"]
+    key = {"code": plan.code_digest, "params": values.digest if values else None, "inputs": inputs}
+    folder = plan.dataset_dir / f"params={folder_params}" if folder_params else plan.dataset_dir
+    return Step(
+        date=date,
+        params=values,
+        folder=folder / f"date={date}",
+        build_key=code.sha256_text(params.canonical_json(key)),
+        inputs=dict(sorted(inputs.items())),
+        dates=dates,
+        bronze_files=bronze_files,
+    )
+
+
+def input_digest(inputs: dict[str, str]) -> str:
+    """sha256 over the sorted (parent and date, content digest) that a partition was built from."""
+    return hashlib.sha256("\n".join(f"{k} {v}" for k, v in sorted(inputs.items())).encode()).hexdigest()

@@ -1,0 +1,254 @@
+"""The dbt-duckdb plugin: the door through which the `dataset` materialization and the run hooks call this package.
+
+dbt hands it a job as a dict, by reference, so that an answer is put into the same dict. Jinja keeps the SQL, Python
+plans and publishes.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dbt.adapters.duckdb.plugins import BasePlugin
+from dbt.adapters.factory import FACTORY
+from dbt_common.exceptions import DbtRuntimeError
+from filelock import FileLock, Timeout
+
+from lake import bronze, commits, plan, publish, versions, views
+from lake.paths import lake_root, stage_dir
+
+LOCK_TIMEOUT_S = 60
+
+
+@dataclass
+class _Run:
+    """What one dbt invocation has published and tested so far."""
+
+    run_id: str = ""
+    published: dict[str, set[tuple[str | None, str]]] = field(default_factory=dict)
+
+
+class Plugin(BasePlugin):
+    """Operations: ``register``, ``plan``, ``publish``, ``finish`` and ``end``; each takes and fills its job dict."""
+
+    def initialize(self, plugin_config: dict) -> None:
+        self.root = lake_root()
+        self.run = _Run()
+        self.locks: dict[str, FileLock] = {}
+        stage_dir(self.root).mkdir(parents=True, exist_ok=True)
+
+    def store(self, target_config: object) -> None:
+        job = target_config.config
+        try:
+            getattr(self, f"_op_{job['op']}")(job)
+        except (plan.PlanError, publish.StageError, views.UndeclaredColumns, ValueError, OSError) as error:
+            if os.environ.get("TICKHOUSE_DEBUG"):
+                raise
+            raise DbtRuntimeError(str(error)) from error
+
+    # -- the views of a run ------------------------------------------------------------------------------------------
+
+    def _op_register(self, job: dict) -> None:
+        """SQL that makes every view of the lake again: run first, as ``lake.duckdb`` may be new or behind."""
+        self.run = _Run(job["invocation_id"])
+        graph = job["graph"]
+        files = bronze.visible_files(self.root)
+        shared = bronze.shared_hours(files)
+        for source in graph["sources"].values():
+            keys = source["source_meta"]["keys"] if "keys" in source["source_meta"] else source["meta"]["keys"]
+            empty = bronze.empty_file(self.root, source["name"], keys)
+            if not empty.is_file():
+                job["sql"].append(views.empty_file_copy(self.root, source, keys))
+            job["sql"].append(f'create schema if not exists "{source["schema"]}"')
+            job["sql"].append(
+                f"create or replace view {source['schema']}.{source['identifier']} as "
+                + views.bronze_view(self.root, source, keys, files, shared)
+            )
+        for node in graph["nodes"].values():
+            if plan.is_dataset(node):
+                job["sql"].append(f'create schema if not exists "{node["schema"]}"')
+                job["sql"].append(self._view_sql(node))
+
+    def _view_sql(self, node: dict) -> str:
+        partitions = [*commits.read_partitions(self.root / "lake" / plan.dataset_folder(node)).values()]
+        select = views.dataset_view(node, _partition_column(node), plan.per_params(node), partitions)
+        return f"create or replace view {node['schema']}.{node['alias']} as {select}"
+
+    # -- one dataset -------------------------------------------------------------------------------------------------
+
+    def _op_plan(self, job: dict) -> None:
+        node, graph = job["model"], job["graph"]
+        folder = plan.dataset_folder(node)
+        self._lock(folder)
+        for stray in stage_dir(self.root).glob(f"{node['alias']}@*.parquet"):
+            stray.unlink()
+        job["plan"] = planned = plan.plan(
+            self.root,
+            node,
+            graph,
+            _macros(),
+            selected=job["selected"],
+            param_set=job["param_set"],
+            start_date=_iso(job["start_date"]),
+            end_date=_iso(job["end_date"]),
+            full_refresh=job["full_refresh"],
+        )
+        job["columns"] = views.columns(node)
+        job["partition_column"] = _partition_column(node)
+        job["key"] = plan.meta(node)["key"]
+        job["total"] = planned.total
+        job["version"] = self._version(node, graph, job["param_set"])
+        job["steps"] = [self._step(job, step) for step in planned.steps]
+
+    def _step(self, job: dict, step: plan.Step) -> dict:
+        node = job["model"]
+        variables: dict[str, object] = {"build_date": None}
+        variables.update({f"dates_{parent}": None for parent in step.dates})
+        sql = [f"set variable build_date = date '{step.date}'"]
+        for parent, dates in step.dates.items():
+            sql.append(f"set variable dates_{parent} = {views.literal(dates)}::date[]")
+        for name, lists in step.bronze_files.items():
+            keys = _source_keys(job["graph"], name)
+            for suffix, paths in zip(("", "_shared"), lists, strict=True):
+                paths = paths or [bronze.empty_file(self.root, name, keys)]
+                sql.append(f"set variable bronze_{name}{suffix} = {views.literal(paths)}")
+                variables[f"bronze_{name}{suffix}"] = None
+        if step.params:
+            values = {**step.params.values, "params_digest": step.params.digest, "params": step.params.as_json()}
+            sql += [f"set variable p_{k} = {views.literal(v)}" for k, v in values.items()]
+            variables.update({f"p_{k}": None for k in values})
+        stem = f"{node['alias']}@{(step.params.digest8 + '.') if step.params else ''}{step.date}"
+        version = job["version"] or {}
+        return {
+            "step": step,
+            "date": step.date,
+            "set_sql": ";\n".join(sql),
+            "reset_sql": ";\n".join(f"reset variable {v}" for v in variables),
+            "stage": str(stage_dir(self.root) / f"{stem}.parquet"),
+            "kv": {
+                "dataset": plan.dataset_folder(node),
+                "date": step.date,
+                "params_digest": step.params.digest if step.params else "",
+                "input_digest": plan.input_digest(step.inputs),
+                "build_digest": version.get("build_digest", ""),
+            },
+        }
+
+    def _op_publish(self, job: dict) -> None:
+        planned: plan.Plan = job["job"]["plan"]
+        step: plan.Step = job["step"]["step"]
+        node = planned.node
+        staged = Path(job["step"]["stage"])
+        try:
+            rows, content = publish.check_and_digest(
+                staged, node["name"], step.date, job["job"]["key"], _lineage_columns(node)
+            )
+        except publish.StageError:
+            staged.unlink()
+            raise
+        version = job["job"]["version"] or {}
+        commits.publish(
+            staged,
+            step.folder,
+            commits.Commit(
+                dataset=planned.dataset,
+                date=step.date,
+                params_digest=step.params.digest if step.params else None,
+                rows=rows,
+                bytes=staged.stat().st_size,
+                content_digest=content,
+                build_key=step.build_key,
+                code_digest=planned.code_digest,
+                inputs=step.inputs,
+                input_digest=plan.input_digest(step.inputs),
+                build_digest=version.get("build_digest"),
+                built_at=commits.now_utc(),
+                run_id=self.run.run_id,
+            ),
+        )
+        params = step.params.digest8 if plan.per_params(node) else None
+        self.run.published.setdefault(node["unique_id"], set()).add((params, step.date))
+
+    def _op_finish(self, job: dict) -> None:
+        """The dataset's view over what is now committed, and the roll-up of a version."""
+        node = job["job"]["model"]
+        job["view_sql"] = self._view_sql(node)
+        self._roll_up(node, job["job"]["version"])
+        self.locks.pop(plan.dataset_folder(node)).release()
+
+    # -- the end of a run --------------------------------------------------------------------------------------------
+
+    def _op_end(self, job: dict) -> None:
+        """Mark the dates of every tested dataset ok or failed by the data tests that ran on it."""
+        graph = job["graph"]
+        verdicts: dict[str, list[str]] = {}
+        for result in job["results"]:
+            node = result.node
+            if node.resource_type != "test" or str(result.status) not in ("pass", "fail", "error", "warn"):
+                continue
+            for uid in node.depends_on.nodes:
+                failures = verdicts.setdefault(uid, [])
+                if str(result.status) in ("fail", "error"):
+                    failures.append(node.name)
+        for uid, failures in verdicts.items():
+            node = graph["nodes"].get(uid)
+            if node is None or not plan.is_dataset(node):
+                continue
+            error = f"data tests failed: {', '.join(sorted(failures))}" if failures else None
+            fresh = self.run.published.get(uid, set())
+            found = commits.read_partitions(self.root / "lake" / plan.dataset_folder(node))
+            for key, partition in found.items():
+                status = partition.status()
+                if key in fresh or status["status"] != "ok" or failures:
+                    verdict = {"status": "failed" if failures else "ok", "error": error}
+                    if {k: status[k] for k in verdict} != verdict or key in fresh:
+                        commits.mark(partition, not failures, error, self.run.run_id)
+            self._roll_up(node, self._version(node, graph, job["param_set"]))
+
+    # -- versions ----------------------------------------------------------------------------------------------------
+
+    def _version(self, node: dict, graph: dict, override: str | None) -> dict | None:
+        if not plan.meta(node).get("version_name"):
+            return None
+        values = plan.version_params(node, override)
+        meaning = versions.intent(node, values)
+        files = versions.version_code(node, graph, _macros())
+        digest = versions.build_digest(meaning, values.digest, versions.code.digest(files))
+        return {"intent": meaning, "params": values, "files": files, "build_digest": digest}
+
+    def _roll_up(self, node: dict, version: dict | None) -> None:
+        if version is None or not plan.meta(node).get("writes_manifest"):
+            return
+        folder = self.root / "lake" / plan.dataset_folder(node)
+        found = [*commits.read_partitions(folder).values()]
+        versions.write_manifest(folder, version["intent"], version["params"], version["files"], found)
+
+    def _lock(self, folder: str) -> None:
+        """One builder a dataset, also when two database files stand over one lake."""
+        lock = self.locks.setdefault(folder, FileLock(stage_dir(self.root) / f"{folder.replace('/', '.')}.lock"))
+        if lock.is_locked:
+            return
+        try:
+            lock.acquire(timeout=LOCK_TIMEOUT_S)
+        except Timeout:
+            raise OSError(f"another process has been building lake/{folder} for {LOCK_TIMEOUT_S} s; wait for it") from None
+
+
+def _macros() -> dict:
+    # The Jinja graph has no macros; the adapter's own resolver is the manifest. A test pins this private attribute.
+    return FACTORY.adapters["duckdb"]._macro_resolver.macros
+
+
+def _partition_column(node: dict) -> str:
+    return plan.meta(node).get("partition", "session_date")
+
+
+def _lineage_columns(node: dict) -> list[str]:
+    return [c["name"] for c in node["columns"].values() if (c.get("meta") or {}).get("role") == "lineage"]
+
+
+def _source_keys(graph: dict, name: str) -> list[str]:
+    return next(s["meta"]["keys"] for s in graph["sources"].values() if s["name"] == name)
+
+
+def _iso(value: object) -> str | None:
+    return None if value is None else str(value)

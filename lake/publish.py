@@ -1,0 +1,85 @@
+"""From a stage file to a committed partition: check it, digest it, put it in place."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lake.digest import ContentDigest
+
+BATCH_ROWS = 122_880
+
+
+class StageError(ValueError):
+    """A partition under construction breaks its contract; nothing of it is published."""
+
+
+def check_and_digest(path: Path, name: str, date: str, key: list[str], lineage: list[str]) -> tuple[int, str]:
+    """Row count and content digest of a stage file, in one pass that holds its laws.
+
+    Rows must stand in strictly increasing key order (so the key is unique), keys must not be NULL, doubles must be
+    finite or NULL, and where both columns exist ``max_input_ts_ns`` must be below ``asof_ns``. Raises StageError.
+    """
+    where = f"{name}, {date}"
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        digest = ContentDigest(schema, lineage)
+        floats = [f.name for f in schema if pa.types.is_floating(f.type)]
+        looks_ahead = {"max_input_ts_ns", "asof_ns"} <= set(schema.names)
+        rows = 0
+        last: pa.RecordBatch | None = None
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
+            _check_keys(batch, key, last, where, rows)
+            for column in floats:
+                _check_finite(batch.column(column), column, where)
+            if looks_ahead:
+                _check_look_ahead(batch, where)
+            digest.update(batch)
+            rows += batch.num_rows
+            last = batch.select(key).slice(batch.num_rows - 1)
+        return rows, digest.hexdigest()
+
+
+def _check_keys(batch: pa.RecordBatch, key: list[str], last: pa.RecordBatch | None, where: str, offset: int) -> None:
+    keys = batch.select(key)
+    for name, column in zip(key, keys.columns, strict=True):
+        if column.null_count:
+            raise StageError(f"{where}: key column {name} was NULL in {column.null_count} rows; nothing was published")
+    # Lexicographic "less than the next row": decided by the first key column that differs.
+    before, after, shift = keys.slice(0, keys.num_rows - 1), keys.slice(1), 1
+    if last is not None and keys.num_rows:
+        before = pa.Table.from_batches([last, before]).combine_chunks()
+        after, shift = keys, 0
+    if after.num_rows == 0:
+        return
+    less = np.zeros(after.num_rows, dtype=bool)
+    equal = np.ones(after.num_rows, dtype=bool)
+    for name in key:
+        less |= equal & _numpy(pc.less(before.column(name), after.column(name)))
+        equal &= _numpy(pc.equal(before.column(name), after.column(name)))
+    if not less.all():
+        i = int(np.argmin(less))
+        row = {k: after.column(k)[i].as_py() for k in key}
+        what = "repeats the key of the row before it" if equal[i] else "is out of key order"
+        raise StageError(f"{where}: row {offset + i + shift} {what}, {row}; nothing was published")
+
+
+def _numpy(mask: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    if isinstance(mask, pa.ChunkedArray):
+        mask = mask.combine_chunks()
+    return mask.to_numpy(zero_copy_only=False)
+
+
+def _check_finite(column: pa.Array, name: str, where: str) -> None:
+    finite = pc.is_finite(column)
+    if pc.any(pc.invert(finite)).as_py():
+        raise StageError(f"{where}: {name} held a NaN or an infinity; expected a number or NULL; nothing was published")
+
+
+def _check_look_ahead(batch: pa.RecordBatch, where: str) -> None:
+    ahead = pc.greater_equal(batch.column("max_input_ts_ns"), batch.column("asof_ns"))
+    if pc.any(ahead).as_py():
+        row = batch.filter(ahead).slice(0, 1).select(["max_input_ts_ns", "asof_ns"]).to_pylist()[0]
+        raise StageError(f"{where}: a row looks ahead, {row}; expected max_input_ts_ns < asof_ns; nothing was published")

@@ -1,0 +1,171 @@
+"""manifest.yaml and params.yaml of a feature version: the readable roll-up of its commit records (spec/market.md 11.2)."""
+
+import functools
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+
+from lake import atomic, code, params
+from lake.commits import Partition
+from lake.paths import PROJECT_DIR
+
+ENGINES = ("duckdb", "dbt-core", "dbt-duckdb", "numba", "numpy", "pyarrow")
+
+
+def intent(node: dict, param_set: params.ParamSet) -> dict[str, object]:
+    """What a version means, before any data: the part of the manifest that is under version control."""
+    meta = node["config"]["meta"]
+    groups: dict[str, list[str]] = {}
+    for column in node["columns"].values():
+        group = column.get("meta", {}).get("group") or column.get("config", {}).get("meta", {}).get("group")
+        if group and group != "identity":
+            groups.setdefault(group, []).append(column["name"])
+    return {
+        "version": meta["semantic_version"],
+        "name": meta["version_name"],
+        "description": " ".join(node["description"].split()),
+        "parent_version": meta.get("parent_version"),
+        "source": {"layer": "bronze", "schemas": meta.get("source_schemas", [])},
+        "param_set": param_set.name,
+        "features": {
+            "groups": [
+                {g: {"columns": names, "dependencies": meta.get("group_dependencies", {}).get(g, [])}}
+                for g, names in groups.items()
+            ]
+        },
+        "parameters": meta.get("parameters", {}),
+    }
+
+
+def version_code(node: dict, graph: dict, macros: dict) -> dict[str, str]:
+    """``{path: sha256}`` of everything a version is made by: every ancestor's code, and seeds but for the calendar,
+    which is an input by its rows of the date, so that a longer calendar changes no version."""
+    files: dict[str, str] = {}
+    todo, seen = [node["unique_id"]], set()
+    while todo:
+        uid = todo.pop()
+        if uid in seen or uid in graph["sources"]:
+            continue
+        seen.add(uid)
+        item = graph["nodes"][uid]
+        if item["resource_type"] == "seed":
+            if not item["config"].get("meta", {}).get("dated_by"):
+                files[item["original_file_path"]] = item["checksum"]["checksum"]
+            continue
+        files.update(code.own_code(item, [], macros))
+        todo += item["depends_on"]["nodes"]
+    return dict(sorted(files.items()))
+
+
+def build_digest(meaning: dict[str, object], params_digest: str, code_digest: str) -> str:
+    return code.sha256_text(params.canonical_json(meaning) + params_digest + code_digest)
+
+
+def write_manifest(
+    dataset_dir: Path,
+    meaning: dict[str, object],
+    param_set: params.ParamSet,
+    files: dict[str, str],
+    partitions: list[Partition],
+) -> None:
+    """Write both files atomically. What was recorded before (``created_at``, ``status``, tags, notes) is kept."""
+    path = dataset_dir / "manifest.yaml"
+    old = yaml.safe_load(path.read_text()) if path.is_file() else {}
+    code_digest = code.digest(files)
+    statuses = [(p, p.status()) for p in partitions]
+    manifest = {
+        "version": meaning["version"],
+        "name": meaning["name"],
+        "description": meaning["description"],
+        "created_at": old.get("created_at") or (partitions[0].commit.built_at if partitions else None),
+        "created_by": "pipeline",
+        "status": old.get("status", "draft"),
+        **{k: meaning[k] for k in ("parent_version", "source", "param_set", "features", "parameters")},
+        "validation": _validation(meaning, partitions),
+        "dates": [
+            {
+                "date": p.commit.date,
+                "rows": p.commit.rows,
+                "signals": _events(p.file, p.commit.content_digest),
+                "input_digest": p.commit.input_digest,
+                "content_digest": p.commit.content_digest,
+                "built_at": p.commit.built_at,
+                "status": status["status"],
+                "error": status["error"],
+            }
+            for p, status in statuses
+        ],
+        "digests": {
+            "params": param_set.digest,
+            "code": code_digest,
+            "build": build_digest(meaning, param_set.digest, code_digest),
+        },
+        "tags": old.get("tags", []),
+        "notes": old.get("notes", ""),
+    }
+    resolved = {
+        "param_set": param_set.name,
+        "resolved": param_set.values,
+        "params_digest": param_set.digest,
+        "code": {**_git(), "code_digest": code_digest, "files": files},
+        "engines": {
+            "python": platform.python_version(),
+            **{e.replace("-", "_"): importlib.metadata.version(e) for e in ENGINES},
+        },
+        "inputs": {p.commit.date: p.commit.input_digest for p in partitions},
+    }
+    for name, content in (("params.yaml", resolved), ("manifest.yaml", manifest)):
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+        target = dataset_dir / name
+        if not target.is_file() or target.read_text() != text:
+            atomic.write_text(target, text)
+
+
+def _validation(meaning: dict, partitions: list[Partition]) -> dict[str, object]:
+    columns = [c for group in meaning["features"]["groups"] for g in group.values() for c in g["columns"]]
+    rows = sum(p.commit.rows for p in partitions)
+    nulls = dict.fromkeys(columns, 0)
+    for p in partitions:
+        for column, count in _nulls(p.file, p.commit.content_digest).items():
+            if column in nulls:
+                nulls[column] += count
+    schema = [(f.name, str(f.type)) for f in pq.read_schema(partitions[0].file)] if partitions else []
+    return {
+        "date_range": {
+            "start": partitions[0].commit.date if partitions else None,
+            "end": partitions[-1].commit.date if partitions else None,
+        },
+        "signal_count": sum(_events(p.file, p.commit.content_digest) for p in partitions),
+        "row_count": rows,
+        "feature_count": len(columns),
+        "null_rates": {c: round(n / rows, 6) if rows else None for c, n in nulls.items()},
+        "schema_hash": code.sha256_text(params.canonical_json(schema)),
+    }
+
+
+@functools.lru_cache(maxsize=100_000)
+def _events(path: Path, content_digest: str) -> int:
+    """Distinct touches of a partition; the digest is the cache's key, as a file of one name may be replaced."""
+    return pc.count_distinct(pq.read_table(path, columns=["event_id"], partitioning=None)["event_id"]).as_py()
+
+
+@functools.lru_cache(maxsize=100_000)
+def _nulls(path: Path, content_digest: str) -> dict[str, int]:
+    table = pq.read_table(path, partitioning=None)
+    return {name: table[name].null_count for name in table.column_names}
+
+
+def _git() -> dict[str, object]:
+    """Commit of the checkout and whether it has changes; both None outside a checkout."""
+
+    def run(*args: str) -> str | None:
+        done = subprocess.run(["git", *args], cwd=PROJECT_DIR, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = run("status", "--porcelain", "--untracked-files=no")
+    return {"git_commit": run("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}

@@ -1,0 +1,103 @@
+"""SQL of the views that show the lake in ``lake.duckdb``: one over each dataset, one over each bronze source.
+
+The database holds nothing of its own: these views are made again at the start of every run.
+
+Hive columns are read as text and cast in the view: on DuckDB 1.5.5 ``min(date)`` over a one-file scan with a typed
+Hive column dies in the optimizer, which looks for its statistics among the file's own columns.
+"""
+
+from pathlib import Path
+
+from lake import bronze
+from lake.commits import Partition
+
+
+class UndeclaredColumns(ValueError):
+    """A dataset's YAML lists no columns with types: without them an empty dataset has no schema."""
+
+
+def columns(node: dict) -> list[tuple[str, str]]:
+    """Declared (name, SQL type) of a model or source, in order. Raises UndeclaredColumns."""
+    declared = [(c["name"], c.get("data_type")) for c in node["columns"].values()]
+    if not declared or any(t is None for _, t in declared):
+        missing = [n for n, t in declared if t is None]
+        raise UndeclaredColumns(
+            f"{node['name']}: columns without a data_type: {', '.join(missing) or 'all'}; declare them in its YAML"
+        )
+    return declared
+
+
+def literal(value: object) -> str:
+    """A Python value as a SQL literal."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return f"{value}::bigint"
+    if isinstance(value, float):
+        return f"{value!r}::double"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(literal(v) for v in value)}]"
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def dataset_view(node: dict, partition_column: str, per_params: bool, partitions: list[Partition]) -> str:
+    """SELECT over the committed files of a dataset; typed and empty when there are none.
+
+    Besides the declared columns it shows ``date`` (the partition, from the path) and, for a dataset built per param
+    set, ``params`` (the first 8 digits of the set's digest).
+    """
+    declared = columns(node)
+    names = [n for n, _ in declared]
+    extra = ([] if "date" in names else ["date"]) + (["params"] if per_params else [])
+    if not partitions:
+        parts = [f"cast(null as {t}) as {quote(n)}" for n, t in declared]
+        parts += [f"cast(null as {'date' if n == 'date' else 'varchar'}) as {n}" for n in extra]
+        return f"select {', '.join(parts)} where false"
+    parts = [f"cast(date as date) as {n}" if n == partition_column else quote(n) for n in names]
+    parts += ["cast(date as date) as date" if n == "date" else "params || '' as params" for n in extra]
+    hive = {"date": "varchar", **({"params": "varchar"} if per_params else {})}
+    return f"select {', '.join(parts)} from {scan([p.file for p in partitions], hive)}"
+
+
+def bronze_view(root: Path, source: dict, keys: list[str], files: list[bronze.BronzeFile], shared: set[tuple]) -> str:
+    """SELECT over the visible files of a source, hours of one delivery first, hours of several after them.
+
+    A session variable ``bronze_<source>`` (and ``…_shared``) narrows it to the files that one partition reads.
+    """
+    empty = [bronze.empty_file(root, source["name"], keys)]
+    mine = [f for f in files if f.source_name == source["name"]]
+    names = [n for n, _ in columns(source) if n not in (*keys, "date", "hour_utc", "is_shared_hour")]
+    hive = dict.fromkeys([*keys, "date", "hour"], "varchar")
+    branches = []
+    for suffix, is_shared in (("", False), ("_shared", True)):
+        paths = [f.path for f in mine if (f.hour_key in shared) == is_shared] or empty
+        variable = f"coalesce(getvariable('bronze_{source['name']}{suffix}')::varchar[], {literal(paths)})"
+        parts = [quote(n) for n in names] + [f"{k} || '' as {k}" for k in keys]
+        parts += ["cast(date as date) as date", "cast(hour as integer) as hour_utc", f"{is_shared} as is_shared_hour"]
+        branches.append(f"select {', '.join(parts)} from {scan_expression(variable, hive)}")
+    return " union all ".join(branches)
+
+
+def empty_file_copy(root: Path, source: dict, keys: list[str]) -> str:
+    """COPY that writes a source's zero-row file: what its scan reads when nothing is visible."""
+    path = bronze.empty_file(root, source["name"], keys)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hive = (*keys, "date", "hour_utc", "is_shared_hour")
+    parts = [f"cast(null as {t}) as {quote(n)}" for n, t in columns(source) if n not in hive]
+    return f"copy (select {', '.join(parts)} where false) to {literal(path)} (format parquet)"
+
+
+def scan(paths: list[Path], hive: dict[str, str]) -> str:
+    return scan_expression(literal(paths), hive)
+
+
+def scan_expression(expression: str, hive: dict[str, str]) -> str:
+    types = ", ".join(f"'{k}': {v}" for k, v in hive.items())
+    return f"read_parquet({expression}, hive_partitioning = true, hive_types = {{{types}}})"
+
+
+def quote(name: str) -> str:
+    """An identifier, quoted: `right` and `sequence` are words of the grammar."""
+    return '"' + name.replace('"', '""') + '"'

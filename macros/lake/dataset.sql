@@ -1,0 +1,74 @@
+{# Publishes a model as Hive-partitioned Parquet: plan the partitions that are due, COPY each to a stage file, let the
+   lake check, digest and commit it. The compiled SQL is the same for every date: dates travel as session variables. #}
+{% materialization dataset, adapter='duckdb', supported_languages=['sql', 'python'] %}
+  {% set job = {
+      'op': 'plan', 'model': model, 'graph': graph, 'selected': selected_resources, 'full_refresh': should_full_refresh(),
+      'param_set': var('param_set'), 'start_date': var('start_date'), 'end_date': var('end_date'),
+  } %}
+  {% do adapter.store_relation('lake', this, [], '', '', job) %}
+  {{ run_hooks(pre_hooks) }}
+
+  {% for step in job.steps %}
+    {% call statement('variables', auto_begin=false) %}{{ step.set_sql }}{% endcall %}
+    {% if loop.first and model.language == 'sql' and config.get('contract').enforced %}
+      {% do get_assert_columns_equivalent(compiled_code) %}
+    {% endif %}
+    {% if model.language == 'sql' %}
+      {% call statement('main', auto_begin=false) %}{{ stage_copy('(' ~ compiled_code ~ '\n)', job, step) }}{% endcall %}
+    {% else %}
+      {% call statement('main', language='python', auto_begin=false) %}
+{{ compiled_code }}
+
+def materialize(df, con):
+    names, declared = list(df.schema.names), {{ job.columns | map('first') | list }}
+    if sorted(names) != sorted(declared):
+        raise ValueError(f"columns were {names}, expected {declared}; mend the model or its YAML")
+    con.register("model__df", df)
+    con.execute("""{{ stage_copy('model__df', job, step) }}""")
+    con.unregister("model__df")
+      {% endcall %}
+    {% endif %}
+    {% do adapter.store_relation('lake', this, [], '', '', {'op': 'publish', 'job': job, 'step': step}) %}
+    {% call statement('reset', auto_begin=false) %}{{ step.reset_sql }}{% endcall %}
+  {% endfor %}
+
+  {% set done = {'op': 'finish', 'job': job} %}
+  {% do adapter.store_relation('lake', this, [], '', '', done) %}
+  {% call statement('view', auto_begin=false) %}{{ done.view_sql }}{% endcall %}
+  {{ run_hooks(post_hooks) }}
+  {% set target = this.incorporate(type='view') %}
+  {% do persist_docs(target, model) %}
+  {% do adapter.commit() %}
+  {% do store_raw_result('main', message=(job.steps | length) ~ ' of ' ~ job.total ~ ' dates', code='OK', rows_affected=none) %}
+  {{ return({'relations': [target]}) }}
+{% endmaterialization %}
+
+
+{# COPY of a model's rows, in the declared columns and types, to the stage file of one partition. The partition column
+   stands in the path only; a row of another date ends the statement. #}
+{% macro stage_copy(rows, job, step) %}
+{%- set checked = namespace(done=false) -%}
+copy (
+  select
+  {%- for name, type in job.columns if name != job.partition_column %}
+    {% if not checked.done and job.partition_column in (job.columns | map('first') | list) and model.language == 'sql' -%}
+    {%- set checked.done = true -%}
+    case
+      when "{{ job.partition_column }}" is not distinct from date '{{ step.date }}' then cast("{{ name }}" as {{ type }})
+      else error('{{ model.name }}: a row of {{ job.partition_column }} ' || coalesce("{{ job.partition_column }}"::varchar, 'NULL')
+        || ' came out of the build of {{ step.date }}; nothing was published')
+    end as "{{ name }}"
+    {%- else -%}
+    cast("{{ name }}" as {{ type }}) as "{{ name }}"
+    {%- endif -%}
+    {{ ',' if not loop.last }}
+  {%- endfor %}
+  from {{ rows }}
+  {%- if not (config.get('meta') or {}).get('presorted') %}
+  order by {% for k in job.key %}"{{ k }}"{{ ', ' if not loop.last }}{% endfor %}
+  {%- endif %}
+) to '{{ step.stage }}' (
+  format parquet, compression zstd, compression_level 3, parquet_version v2, row_group_size 122880,
+  kv_metadata { {%- for k, v in step.kv.items() %}{{ k }}: '{{ v }}'{{ ', ' if not loop.last }}{% endfor -%} }
+)
+{%- endmacro %}

@@ -1,0 +1,4 @@
+{# `silver`, not `main_silver`: a schema is a layer. #}
+{% macro generate_schema_name(custom_schema_name, node) -%}
+  {{ custom_schema_name or target.schema }}
+{%- endmacro %}

@@ -1,0 +1,25 @@
+{# First thing of a run: make the views over the lake again. Also `dbt run-operation lake_register`. #}
+{% macro lake_register() %}
+  {% if execute and flags.WHICH in ('build', 'run', 'test', 'seed', 'show', 'run-operation') %}
+    {% set job = {'op': 'register', 'graph': graph, 'invocation_id': invocation_id, 'sql': []} %}
+    {% do adapter.store_relation('lake', api.Relation.create(identifier='lake'), [], '', '', job) %}
+    {% for statement_sql in job.sql %}
+      {% call statement('register', auto_begin=false) %}{{ statement_sql }}{% endcall %}
+    {% endfor %}
+    {# Plain views stand over sources only, so their order does not matter. #}
+    {% for node in graph.nodes.values() if node.resource_type == 'model' and node.config.materialized == 'view' %}
+      {% call statement('register', auto_begin=false) %}
+        create or replace view {{ node.schema }}.{{ node.alias }} as {{ render(node.raw_code) }}
+      {% endcall %}
+    {% endfor %}
+  {% endif %}
+{% endmacro %}
+
+
+{# Last thing of a run: the data tests' verdicts go beside the commit records that they are about. #}
+{% macro lake_end(results) %}
+  {% if execute and results %}
+    {% set job = {'op': 'end', 'graph': graph, 'results': results, 'param_set': var('param_set')} %}
+    {% do adapter.store_relation('lake', api.Relation.create(identifier='lake'), [], '', '', job) %}
+  {% endif %}
+{% endmacro %}

@@ -1,0 +1,28 @@
+{# A dataset under construction sees its parents on the dates it may read, and in its own param set. Everything else
+   (tests, docs, shells, unit tests) sees them whole. #}
+{% macro ref() %}
+  {% set relation = builtins.ref(*varargs, **kwargs) %}
+  {% do return(on_build_dates(relation)) %}
+{% endmacro %}
+
+
+{% macro on_build_dates(relation) %}
+  {% if not execute or model is not defined or model.resource_type != 'model' or model.config.materialized != 'dataset' %}
+    {% do return(relation) %}
+  {% endif %}
+  {% set parent = graph.nodes.values() | selectattr('alias', 'equalto', relation.identifier)
+      | selectattr('resource_type', 'in', ['model', 'seed']) | first %}
+  {% set meta = parent.config.get('meta') or {} %}
+  {% if parent.config.materialized == 'dataset' %}
+    {% set condition = "(getvariable('build_date') is null or list_contains(getvariable('dates_" ~ relation.identifier ~ "')::date[], date))" %}
+    {% if meta.get('per_params') %}
+      {% set condition = condition ~ " and (getvariable('p_params_digest') is null or params = left(getvariable('p_params_digest'), 8))" %}
+    {% endif %}
+  {% elif meta.get('dated_by') %}
+    {% set condition = "(getvariable('build_date') is null or " ~ meta['dated_by'] ~ " = getvariable('build_date')::date)" %}
+  {% else %}
+    {% do return(relation) %}
+  {% endif %}
+  {# `external` keeps it a Relation and renders as a subquery, in SQL and in dbt.ref() of a Python model alike #}
+  {% do return(relation.incorporate(external='(select * from ' ~ relation.render() ~ ' where ' ~ condition ~ ')')) %}
+{% endmacro %}
