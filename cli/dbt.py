@@ -29,19 +29,32 @@ def invoke(
     such a failure: DuckDB takes one writer, and its message names the process.
     """
     # Imported here: it takes seconds, which no other command should pay.
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager  # noqa: PLC0415
     from dbt.cli.main import dbtRunner  # noqa: PLC0415
 
-    os.environ["LAKE_ROOT"] = str(root)
-    os.environ.setdefault("DBT_SEND_ANONYMOUS_USAGE_STATS", "false")
-    root.mkdir(parents=True, exist_ok=True)
     full = [
-        "--no-use-colors", "--log-level", "none", *args,
+        "--no-use-colors", "--log-level", "none", "--log-path", str(project_dir / "logs"), *args,
         "--project-dir", str(project_dir), "--profiles-dir", str(project_dir), "--target", target,
         "--target-path", str(target_path or project_dir / "target" / target),
     ]  # fmt: skip
     if variables:
         full += ["--vars", json.dumps(dict(variables))]
-    outcome = dbtRunner(callbacks=[on_event] if on_event else []).invoke(full)
+
+    root.mkdir(parents=True, exist_ok=True)
+    before = os.environ.get("LAKE_ROOT")
+    os.environ["LAKE_ROOT"] = str(root)
+    os.environ.setdefault("DBT_SEND_ANONYMOUS_USAGE_STATS", "false")
+    try:
+        outcome = dbtRunner(callbacks=[on_event] if on_event else []).invoke(full)
+    finally:
+        # The adapter keeps the database file open, and locked, until the next call.
+        if DuckDBConnectionManager._ENV is not None:
+            DuckDBConnectionManager._ENV.close()
+            DuckDBConnectionManager.close_all_connections()
+        if before is None:
+            del os.environ["LAKE_ROOT"]
+        else:
+            os.environ["LAKE_ROOT"] = before
     if outcome.success:
         return outcome.result
     raise RuntimeError(f"dbt {args[0]} failed: {_reasons(outcome)}") from outcome.exception
