@@ -109,8 +109,8 @@ def interleave(stream: Iterable[pa.RecordBatch] | pa.Table, shared: pa.Table) ->
             cut = int(np.searchsorted(ts, hour * HOUR_NS, "left"))
             if cut < ts.size and ts[cut] < (hour + 1) * HOUR_NS:
                 raise ValueError(
-                    f"UTC hour {hour} (of the epoch) was in the stream and in the shared table, expected it in "
-                    "one of them; leave hours of several deliveries out of the stream"
+                    f"UTC hour {hour} (of the epoch) was in the stream and in the shared table, expected it "
+                    "in one of them; leave hours of several deliveries out of the stream"
                 )
             if cut > start:
                 yield batch.slice(start, cut - start)

@@ -1,0 +1,660 @@
+# ruff: noqa: PLR0917 (kernels take one array per column, by position)
+"""Book states and the book tape of one contract's session, in one pass over its mbp-10 records.
+
+A *state* is the book at the end of an exchange event. The *tape* has one row for every change of displayed
+size between two consecutive valid states; the *states* keep the last valid state of every grid cell, with
+what an as-of reader must know about segments. Formulas: spec market 7.1 and readings 21.6 to 21.8.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+from numba import njit, types
+
+from physics.columns import I64, U8, Batches, batches, column, read_only
+from physics.order import KEY
+from physics.units import MS_NS, SECOND_NS, TICK_MANTISSA
+
+DEPTH = 10
+SIDES = ("bid", "ask")
+LEVELS = tuple(f"{k:02d}" for k in range(DEPTH))
+
+BOOK_COLUMNS = (
+    *KEY,
+    "action",
+    "flags",
+    *(f"{side}_{what}_{k}" for side in SIDES for what in ("px", "sz") for k in LEVELS),
+)
+"""Columns that a pass reads. Prices are DECIMAL(18,9), or their int64 mantissa."""
+
+TAPE_SCHEMA = pa.schema(
+    [
+        pa.field("ts_event_ns", pa.int64(), nullable=False),
+        pa.field("sequence", pa.int64(), nullable=False),
+        pa.field("ordinal", pa.int64(), nullable=False),
+        pa.field("side", pa.int8(), nullable=False),
+        pa.field("tick", pa.int32(), nullable=False),
+        pa.field("delta", pa.int32(), nullable=False),
+    ]
+)
+
+STATES_SCHEMA = pa.schema(
+    [
+        pa.field("cell_end_ns", pa.int64(), nullable=False),
+        pa.field("last_record_ns", pa.int64(), nullable=False),
+        pa.field("state_ts_ns", pa.int64()),
+        pa.field("segment_id", pa.int32()),
+        pa.field("segment_start_ns", pa.int64()),
+        pa.field("is_broken", pa.bool_(), nullable=False),
+        pa.field("invalid_since_ns", pa.int64()),
+        pa.field("closed_cover_ns", pa.int64(), nullable=False),
+        pa.field("entry_segment_end_ns", pa.int64()),
+        *(
+            field
+            for side in SIDES
+            for k in LEVELS
+            for field in (
+                pa.field(f"{side}_tick_{k}", pa.int32()),
+                pa.field(f"{side}_size_{k}", pa.int32(), nullable=False),
+            )
+        ),
+    ]
+)
+"""One row per grid cell [cell_end_ns - grid, cell_end_ns) that had any book record, as known at
+`cell_end_ns`.
+
+An as-of at a multiple t of the grid reads the row with the largest `cell_end_ns` <= t.
+
+* `last_record_ns`: time of the last book record of any kind: the segment is broken later than that + GAP_S.
+* `state_ts_ns` and the levels: the last valid state so far, however old; null before the first. Levels are
+  the present ones, best first; a missing level has a null tick and size 0.
+* `segment_id` (from 1), `segment_start_ns`: the segment of that state.
+* `is_broken`: a break was seen since that state, so its segment ended with it.
+* `invalid_since_ns`: first state of the invalid run that is still running.
+* `closed_cover_ns`: total length, first to last state, of the segments that had ended.
+* `entry_segment_end_ns`: where the segment that was running when the cell began ended, if it did in this
+cell.
+
+`coverage_ns` in `physics.barrier` turns these into the covered part of any window, exactly as known at its
+end.
+"""
+
+F_LAST, F_SNAPSHOT, F_MAYBE_BAD_BOOK = 128, 32, 4
+INVALID_MAX_NS = SECOND_NS
+_R, _T, _F, _N = (ord(c) for c in "RTFN")
+
+_BLOCK = 8192  # rows of a kernel call: bounds its output to 40 changes a row, 11 MB
+_TILE = 256  # rows whose levels are gathered row-major at once: stays in the second-level cache
+_NONE = -(2**62)
+
+# Slots of the scalar state
+_TS, _SEQ, _ORD, _CELL = 0, 1, 2, 3
+_STATE_TS, _SEGMENT, _SEGMENT_START, _BROKEN, _INVALID = 4, 5, 6, 7, 8
+_CLOSED, _ENTRY_OPEN, _ENTRY_END, _GAP = 9, 10, 11, 12
+_SCALARS = 13
+_STATE_FIELDS = 9
+
+_PX = types.UniTuple(I64, DEPTH)
+_SZ = types.UniTuple(read_only(types.int32), DEPTH)
+_VALID = types.UniTuple(U8, DEPTH)
+
+
+@njit(cache=True, inline="always")
+def _is_state(action, flags, f_last_absent):
+    """T, F and N never change the book, and a clear is no book yet."""
+    if not f_last_absent and not flags & F_LAST:
+        return False
+    return action not in (_R, _T, _F, _N)
+
+
+@njit(cache=True)
+def _gather(rows, count, px, sz, valid, bit, step, sign, keys, sizes):
+    """Levels of ``count`` rows, row-major: key = sign * tick, descending from the best; size 0 where
+    absent.
+    """
+    for k in range(DEPTH):
+        price, size, bits, offset = px[k], sz[k], valid[k], bit[k]
+        if bits.size == 0:
+            for r in range(count):
+                i = rows[r]
+                keys[r, k] = sign * (price[i * step] // TICK_MANTISSA)
+                sizes[r, k] = size[i]
+        else:
+            for r in range(count):
+                i = rows[r]
+                at = i + offset
+                if bits[at >> 3] >> (at & 7) & 1:
+                    keys[r, k] = sign * (price[i * step] // TICK_MANTISSA)
+                    sizes[r, k] = size[i]
+                else:
+                    sizes[r, k] = 0
+
+
+@njit(cache=True)
+def _compact(keys, sizes, out_key, out_size):
+    """Present levels of one side, best first; equal prices are one level. Returns their number."""
+    n = 0
+    for k in range(DEPTH):
+        size = sizes[k]
+        if size <= 0:
+            continue
+        key = keys[k]
+        m = n
+        while m > 0 and out_key[m - 1] < key:  # never for a book in order
+            m -= 1
+        if m > 0 and out_key[m - 1] == key:
+            out_size[m - 1] += size
+            continue
+        for q in range(n, m, -1):
+            out_key[q] = out_key[q - 1]
+            out_size[q] = out_size[q - 1]
+        out_key[m] = key
+        out_size[m] = size
+        n += 1
+    return n
+
+
+@njit(cache=True)
+def _diff(side, old_key, old_size, old_n, key, size, n, out_side, out_tick, out_delta, w):
+    """Changes inside the visible range of both states, by ascending tick, from row ``w`` on. Returns the
+    end.
+    """
+    low = _NONE
+    if old_n == DEPTH:
+        low = old_key[DEPTH - 1]
+    if n == DEPTH and key[DEPTH - 1] > low:
+        low = key[DEPTH - 1]
+    i = j = 0
+    first = w
+    while True:
+        a = old_key[i] if i < old_n else _NONE
+        b = key[j] if j < n else _NONE
+        top = a if a > b else b
+        if top == _NONE or top < low:
+            break
+        delta = 0
+        if b == top:
+            delta = size[j]
+            j += 1
+        if a == top:
+            delta -= old_size[i]
+            i += 1
+        if delta != 0:
+            out_side[w] = side
+            out_tick[w] = top if side == 0 else -top
+            out_delta[w] = delta
+            w += 1
+    if side == 0:  # bids come best first, which is descending
+        left, right = first, w - 1
+        while left < right:
+            out_tick[left], out_tick[right] = out_tick[right], out_tick[left]
+            out_delta[left], out_delta[right] = out_delta[right], out_delta[left]
+            left += 1
+            right -= 1
+    return w
+
+
+@njit(cache=True)
+def _break(s):
+    """End the running segment at its last state; the next valid state is a reference only."""
+    if s[_SEGMENT] > 0 and s[_BROKEN] == 0:
+        s[_CLOSED] += s[_STATE_TS] - s[_SEGMENT_START]
+        if s[_ENTRY_OPEN] == 1:
+            s[_ENTRY_END] = s[_STATE_TS]
+            s[_ENTRY_OPEN] = 0
+        s[_BROKEN] = 1
+
+
+@njit(cache=True)
+def _state_row(s, grid_ns, book_key, book_size, book_n, fields, ticks, sizes, v):
+    fields[v, 0] = (s[_CELL] + 1) * grid_ns
+    fields[v, 1] = s[_TS]
+    fields[v, 2] = s[_STATE_TS]
+    fields[v, 3] = s[_SEGMENT]
+    fields[v, 4] = s[_SEGMENT_START]
+    fields[v, 5] = s[_BROKEN]
+    fields[v, 6] = s[_INVALID]
+    fields[v, 7] = s[_CLOSED]
+    fields[v, 8] = s[_ENTRY_END]
+    for side in range(2):
+        n = book_n[side]
+        for k in range(DEPTH):
+            at = side * DEPTH + k
+            if k < n:
+                ticks[v, at] = book_key[side, k] if side == 0 else -book_key[side, k]
+                sizes[v, at] = book_size[side, k]
+            else:
+                ticks[v, at] = 0
+                sizes[v, at] = 0
+
+
+_W64 = types.int64[::1]
+_W64_2 = types.int64[:, ::1]
+
+
+@njit(
+    [
+        types.UniTuple(types.int64, 3)(
+            *(I64, I64, I64, U8, U8),  # ts, sequence, ordinal, action, flags
+            *(_PX, _SZ, _VALID, _PX, _SZ, _VALID),  # bid, ask
+            *(I64, I64, types.int64),  # validity offsets, step of the prices
+            *(types.int64, types.int64),  # rows [start, stop)
+            *(types.int64, types.int64, I64, I64, types.boolean),  # gap, grid, manifest gaps, f_last_absent
+            *(types.boolean, types.boolean),  # want tape, want states
+            *(_W64, _W64_2, _W64_2, _W64),  # state
+            *(_W64, _W64, _W64, types.int8[::1], types.int32[::1], types.int32[::1]),  # tape
+            *(_W64_2, types.int32[:, ::1], types.int32[:, ::1]),  # states
+        )
+    ],
+    cache=True,
+    error_model="numpy",
+)
+def _pass(
+    ts,
+    sequence,
+    ordinal,
+    action,
+    flags,
+    bid_px,
+    bid_sz,
+    bid_valid,
+    ask_px,
+    ask_sz,
+    ask_valid,
+    bid_bit,
+    ask_bit,
+    step,
+    start,
+    stop,
+    gap_ns,
+    grid_ns,
+    gap_from,
+    gap_to,
+    f_last_absent,
+    want_tape,
+    want_states,
+    s,
+    book_key,
+    book_size,
+    book_n,
+    out_ts,
+    out_seq,
+    out_ord,
+    out_side,
+    out_tick,
+    out_delta,
+    out_fields,
+    out_ticks,
+    out_sizes,
+):
+    """Rows [start, stop) through the state machine. Returns (tape rows, states rows, first disordered row
+    or -1).
+    """
+    w = v = 0
+    rows = np.empty(_TILE, np.int64)
+    bid_k = np.zeros((_TILE, DEPTH), np.int64)
+    bid_s = np.zeros((_TILE, DEPTH), np.int64)
+    ask_k = np.zeros((_TILE, DEPTH), np.int64)
+    ask_s = np.zeros((_TILE, DEPTH), np.int64)
+    key = np.zeros((2, DEPTH), np.int64)
+    size = np.zeros((2, DEPTH), np.int64)
+    n = np.zeros(2, np.int64)
+
+    for tile in range(start, stop, _TILE):
+        end = min(tile + _TILE, stop)
+        count = 0
+        for i in range(tile, end):
+            if _is_state(action[i], flags[i], f_last_absent):
+                rows[count] = i
+                count += 1
+        _gather(rows, count, bid_px, bid_sz, bid_valid, bid_bit, step, 1, bid_k, bid_s)
+        _gather(rows, count, ask_px, ask_sz, ask_valid, ask_bit, step, -1, ask_k, ask_s)
+
+        at = 0
+        for i in range(tile, end):
+            t = ts[i]
+            if s[_CELL] != _NONE:
+                if t < s[_TS] or (
+                    t == s[_TS]
+                    and (sequence[i] < s[_SEQ] or (sequence[i] == s[_SEQ] and ordinal[i] < s[_ORD]))
+                ):
+                    return w, v, i
+                cell = t // grid_ns if t >= (s[_CELL] + 1) * grid_ns else s[_CELL]
+                if cell != s[_CELL]:
+                    if want_states:
+                        _state_row(
+                            s, grid_ns, book_key, book_size, book_n, out_fields, out_ticks, out_sizes, v
+                        )
+                        v += 1
+                    s[_CELL] = cell
+                    s[_ENTRY_OPEN] = 1 if s[_SEGMENT] > 0 and s[_BROKEN] == 0 else 0
+                    s[_ENTRY_END] = _NONE
+                if t - s[_TS] > gap_ns:
+                    _break(s)
+                g = s[_GAP]
+                while g < gap_to.size and gap_to[g] <= s[_TS]:
+                    g += 1
+                s[_GAP] = g
+                if g < gap_to.size and gap_from[g] < t:
+                    _break(s)
+            else:
+                s[_CELL] = t // grid_ns
+            s[_TS] = t
+            s[_SEQ] = sequence[i]
+            s[_ORD] = ordinal[i]
+            if action[i] == _R or flags[i] & (F_SNAPSHOT | F_MAYBE_BAD_BOOK):
+                _break(s)
+            if at == count or rows[at] != i:
+                continue
+
+            n[0] = _compact(bid_k[at], bid_s[at], key[0], size[0])
+            n[1] = _compact(ask_k[at], ask_s[at], key[1], size[1])
+            at += 1
+            if n[0] > 0 and n[1] > 0 and key[0, 0] >= -key[1, 0]:
+                if s[_INVALID] == _NONE:
+                    s[_INVALID] = t
+                continue
+            if s[_INVALID] != _NONE:
+                if t - s[_INVALID] > INVALID_MAX_NS:
+                    _break(s)
+                s[_INVALID] = _NONE
+            if s[_BROKEN] == 1:
+                s[_SEGMENT] += 1
+                s[_SEGMENT_START] = t
+                s[_BROKEN] = 0
+            elif want_tape:
+                first = w
+                for side in range(2):
+                    w = _diff(
+                        side,
+                        book_key[side],
+                        book_size[side],
+                        book_n[side],
+                        key[side],
+                        size[side],
+                        n[side],
+                        out_side,
+                        out_tick,
+                        out_delta,
+                        w,
+                    )
+                for q in range(first, w):
+                    out_ts[q] = t
+                    out_seq[q] = sequence[i]
+                    out_ord[q] = ordinal[i]
+            s[_STATE_TS] = t
+            for side in range(2):
+                book_n[side] = n[side]
+                for k in range(n[side]):
+                    book_key[side, k] = key[side, k]
+                    book_size[side, k] = size[side, k]
+    return w, v, -1
+
+
+class BookPass:
+    """The pass over the mbp-10 records of one contract and session, fed batch by batch.
+
+    ``update(batch)`` takes the next records in total order and gives the tape rows and the states rows that
+    they complete; ``finish()`` gives the rest. How the stream is cut into batches changes nothing. Memory
+    is one batch and its output.
+
+    ``gap_s``: seconds without any book record that break a segment. ``grid_ms``: the grid of the states.
+    ``gaps``: (from_ns, to_ns) intervals that the manifest lists as missing; they break between two records
+    whose interval overlaps one. ``f_last_absent``: the vendor marks no event ends, so every record counts
+    as one. ``want_tape``, ``want_states``: leave out what isn't needed; the work for it is saved.
+    """
+
+    def __init__(
+        self,
+        gap_s: float,
+        grid_ms: int,
+        gaps: Iterable[tuple[int, int]] = (),
+        *,
+        f_last_absent: bool = False,
+        want_tape: bool = True,
+        want_states: bool = True,
+    ) -> None:
+        if grid_ms <= 0 or int(grid_ms) != grid_ms:
+            raise ValueError(f"grid_ms was {grid_ms}, expected a positive whole number of milliseconds")
+        self._gap_ns = round(gap_s * SECOND_NS)
+        self._grid_ns = int(grid_ms) * MS_NS
+        self._gap_from, self._gap_to = _merged(gaps)
+        self._f_last_absent = f_last_absent
+        self._want_tape, self._want_states = want_tape, want_states
+
+        self._s = np.zeros(_SCALARS, np.int64)
+        self._s[[_CELL, _STATE_TS, _SEGMENT_START, _INVALID, _ENTRY_END]] = _NONE
+        self._s[_BROKEN] = 1  # before the first state: it is a reference only
+        self._key = np.zeros((2, DEPTH), np.int64)
+        self._size = np.zeros((2, DEPTH), np.int64)
+        self._n = np.zeros(2, np.int64)
+        self._rows = 0
+
+        tape_rows = _BLOCK * 4 * DEPTH if want_tape else 0
+        states_rows = _BLOCK if want_states else 1
+        self._tape = [np.empty(tape_rows, f.type.to_pandas_dtype()) for f in TAPE_SCHEMA]
+        self._fields = np.empty((states_rows, _STATE_FIELDS), np.int64)
+        self._ticks = np.empty((states_rows, 2 * DEPTH), np.int32)
+        self._sizes = np.empty((states_rows, 2 * DEPTH), np.int32)
+
+    def update(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+        """Next records, in total order, with at least `BOOK_COLUMNS`. Returns (tape rows, states rows).
+
+        Errors: ValueError for a record out of order (with its row in the stream) or a null where none may be,
+        TypeError for a price that isn't DECIMAL(18,9) or int64, KeyError for a missing column.
+        """
+        ts, sequence, ordinal = (column(batch, name, np.int64) for name in KEY)
+        action = _action_codes(batch)
+        flags = column(batch, "flags", np.uint8)
+        sides, bits, steps = [], [], set()
+        for side in SIDES:
+            prices = [_mantissa(batch, f"{side}_px_{k}") for k in LEVELS]
+            sides += [
+                tuple(p[0] for p in prices),
+                tuple(column(batch, f"{side}_sz_{k}", np.int32) for k in LEVELS),
+                tuple(p[2] for p in prices),
+            ]
+            bits.append(np.array([p[3] for p in prices], np.int64))
+            steps |= {p[1] for p in prices}
+        if len(steps) != 1:
+            raise TypeError("price columns were of several types, expected one for all 20")
+
+        tape, states = [], []
+        for start in range(0, batch.num_rows, _BLOCK):
+            stop = min(start + _BLOCK, batch.num_rows)
+            w, v, disorder = _pass(
+                ts,
+                sequence,
+                ordinal,
+                action,
+                flags,
+                *sides,
+                *bits,
+                next(iter(steps)),
+                start,
+                stop,
+                self._gap_ns,
+                self._grid_ns,
+                self._gap_from,
+                self._gap_to,
+                self._f_last_absent,
+                self._want_tape,
+                self._want_states,
+                self._s,
+                self._key,
+                self._size,
+                self._n,
+                *self._tape,
+                self._fields,
+                self._ticks,
+                self._sizes,
+            )
+            if disorder >= 0:
+                key = int(ts[disorder]), int(sequence[disorder]), int(ordinal[disorder])
+                raise ValueError(
+                    f"{KEY} was {key} in row {self._rows + disorder} after {tuple(self._s[:3].tolist())}, "
+                    "expected non-decreasing keys; sort the stream by them"
+                )
+            if w:
+                tape.append([a[:w].copy() for a in self._tape])
+            if v:
+                states.append((self._fields[:v].copy(), self._ticks[:v].copy(), self._sizes[:v].copy()))
+        self._rows += batch.num_rows
+        return _tape_batch(tape), _states_batch(states)
+
+    def open_cell(self) -> pa.RecordBatch:
+        """The states row of the cell that is still open, as of now; no row before the first record.
+
+        A live reader uses it when its as-of is a grid instant that no later record has closed yet.
+        """
+        if self._s[_CELL] == _NONE or not self._want_states:
+            return _states_batch([])
+        row = np.empty((1, _STATE_FIELDS), np.int64)
+        ticks, sizes = np.empty((1, 2 * DEPTH), np.int32), np.empty((1, 2 * DEPTH), np.int32)
+        _state_row(self._s, self._grid_ns, self._key, self._size, self._n, row, ticks, sizes, 0)
+        return _states_batch([(row, ticks, sizes)])
+
+    def finish(self) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+        """What the end of the session completes: no tape rows, and the last cell's states row."""
+        return _tape_batch([]), self.open_cell()
+
+
+def passes(
+    source: Batches, *, gap_s: float, grid_ms: int, gaps: Iterable[tuple[int, int]] = (), **options: bool
+) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """(tape rows, states rows) of each batch of ``source``, then of the end. ``options`` as in `BookPass`."""
+    book = BookPass(gap_s, grid_ms, gaps, **options)
+    for batch in batches(source):
+        yield book.update(batch)
+    yield book.finish()
+
+
+def book_tape(
+    source: Batches, *, gap_s: float, gaps: Iterable[tuple[int, int]] = (), f_last_absent: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """Tape of the session in `TAPE_SCHEMA`, ascending by (ts_event_ns, sequence, ordinal, side, tick),
+    unique.
+
+    ``source`` holds `BOOK_COLUMNS` of one contract and session in total order; nothing gives no batch at all.
+    ``delta`` is the change of displayed contracts at ``tick`` on ``side`` (0 bid, 1 ask), never 0.
+    Source: spec market 7.1.
+    """
+    for tape, _ in passes(
+        source, gap_s=gap_s, grid_ms=100, gaps=gaps, f_last_absent=f_last_absent, want_states=False
+    ):
+        if tape.num_rows:
+            yield tape
+
+
+def book_states(
+    source: Batches,
+    *,
+    gap_s: float,
+    grid_ms: int,
+    gaps: Iterable[tuple[int, int]] = (),
+    f_last_absent: bool = False,
+) -> Iterator[pa.RecordBatch]:
+    """States of the session in `STATES_SCHEMA`, strictly ascending by ``cell_end_ns``. Input as
+    `book_tape`.
+    """
+    for _, states in passes(
+        source, gap_s=gap_s, grid_ms=grid_ms, gaps=gaps, f_last_absent=f_last_absent, want_tape=False
+    ):
+        if states.num_rows:
+            yield states
+
+
+def _merged(gaps: Iterable[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and ends of the gaps, ascending and disjoint."""
+    merged: list[list[int]] = []
+    for start, end in sorted((int(a), int(b)) for a, b in gaps):
+        if end < start:
+            raise ValueError(f"gap was [{start}, {end}], expected an end that is not before its start")
+        if merged and start <= merged[-1][1]:
+            merged[-1][1] = max(end, merged[-1][1])
+        else:
+            merged.append([start, end])
+    starts_and_ends = np.array(merged, np.int64).reshape(-1, 2)
+    return starts_and_ends[:, 0].copy(), starts_and_ends[:, 1].copy()
+
+
+def _mantissa(batch: pa.RecordBatch, name: str) -> tuple[np.ndarray, int, np.ndarray, int]:
+    """(int64 values, their step, validity bits or none, bit offset) of a price column, without a copy."""
+    if name not in batch.schema.names:
+        raise KeyError(f"column {name!r} is missing, expected BOOK_COLUMNS; it had {batch.schema.names}")
+    values = batch.column(name)
+    step = 1
+    if pa.types.is_decimal(values.type):
+        if values.type.scale != 9 or values.type.byte_width not in (8, 16) or values.type.precision > 18:
+            raise TypeError(f"{name} was {values.type}, expected a decimal of precision 18 and scale 9")
+        step = values.type.byte_width // 8  # the low word of a decimal128 comes first and holds all 18 digits
+    elif not pa.types.is_int64(values.type):
+        raise TypeError(f"{name} was {values.type}, expected DECIMAL(18,9) or its int64 mantissa")
+    validity, data = values.buffers()
+    if data is None:
+        return np.zeros(0, np.int64), step, np.zeros(0, np.uint8), 0
+    words = np.frombuffer(data, np.int64)[values.offset * step : (values.offset + len(values)) * step]
+    if validity is None or values.null_count == 0:
+        return words, step, np.zeros(0, np.uint8), 0
+    return words, step, np.frombuffer(validity, np.uint8), values.offset
+
+
+def _action_codes(batch: pa.RecordBatch) -> np.ndarray:
+    """ASCII code of the one-letter action of every row."""
+    if "action" not in batch.schema.names:
+        raise KeyError(f"column 'action' is missing, expected BOOK_COLUMNS; it had {batch.schema.names}")
+    values = batch.column("action")
+    if values.null_count:
+        raise ValueError("action was null, expected one letter in every row")
+    if pa.types.is_uint8(values.type):
+        return column(batch, "action", np.uint8)
+    if pa.types.is_dictionary(values.type):
+        letters = [str(letter) for letter in values.dictionary.to_pylist()]
+        if any(len(letter) != 1 for letter in letters):
+            raise ValueError(f"action was one of {letters}, expected single letters")
+        codes = np.array([ord(letter) for letter in letters] or [0], np.uint8)
+        return codes[values.indices.to_numpy(zero_copy_only=False)]
+    text = values if pa.types.is_string(values.type) else values.cast(pa.string())
+    _, offsets, data = text.buffers()
+    if data is None or not len(text):
+        if len(text):
+            raise ValueError("action was empty, expected one letter in every row")
+        return np.zeros(0, np.uint8)
+    bounds = np.frombuffer(offsets, np.int32)[text.offset : text.offset + len(text) + 1]
+    if bounds[-1] - bounds[0] != len(text):
+        raise ValueError("action was longer or shorter than one letter in some row, expected exactly one")
+    return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]]
+
+
+def _tape_batch(parts: list[list[np.ndarray]]) -> pa.RecordBatch:
+    columns = [np.concatenate(c) for c in zip(*parts, strict=True)] if parts else [[]] * len(TAPE_SCHEMA)
+    return pa.record_batch(
+        [pa.array(c, f.type) for c, f in zip(columns, TAPE_SCHEMA, strict=True)], schema=TAPE_SCHEMA
+    )
+
+
+def _states_batch(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> pa.RecordBatch:
+    if not parts:
+        return pa.record_batch([pa.array([], f.type) for f in STATES_SCHEMA], schema=STATES_SCHEMA)
+    fields, ticks, sizes = (np.concatenate(p) for p in zip(*parts, strict=True))
+    no_state = fields[:, 3] == 0
+
+    def nullable(k: int, null: np.ndarray) -> pa.Array:
+        return pa.array(fields[:, k].copy(), mask=null)
+
+    arrays = [
+        pa.array(fields[:, 0].copy()),
+        pa.array(fields[:, 1].copy()),
+        nullable(2, no_state),
+        pa.array(fields[:, 3].astype(np.int32), mask=no_state),
+        nullable(4, no_state),
+        pa.array(fields[:, 5] == 1),
+        nullable(6, fields[:, 6] == _NONE),
+        pa.array(fields[:, 7].copy()),
+        nullable(8, fields[:, 8] == _NONE),
+    ]
+    for k in range(2 * DEPTH):
+        size = sizes[:, k].copy()
+        arrays += [pa.array(ticks[:, k].copy(), mask=size == 0), pa.array(size)]
+    return pa.record_batch(arrays, schema=STATES_SCHEMA)
