@@ -34,9 +34,9 @@ help: ## show this list
 	@echo "environment: creating .venv" >&2
 	@$(PYTHON) -m venv .venv
 	@echo "environment: installing the locked packages (some minutes the first time)" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
 	@echo "environment: installing tickhouse itself" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: .venv/.stamp ## fresh machine to a trained model: simulate, ingest, build, train, report
@@ -54,6 +54,7 @@ lint: .venv/.stamp ## ruff, dbt-bouncer and sqlfluff
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@echo "lint: dbt-bouncer" >&2
+	@mkdir -p target/lint
 	@$(BIN)/dbt --quiet parse --target lint --target-path target/lint
 	@$(BIN)/dbt-bouncer --config-file dbt-bouncer.yml run
 	@echo "lint: sqlfluff" >&2
