@@ -139,8 +139,13 @@ def _little_endian(array: pa.Array) -> np.ndarray:
         width = t.bit_width // 8
         raw = np.frombuffer(array.buffers()[1], dtype=np.uint8)[array.offset * width : (array.offset + len(array)) * width]
         raw = raw.reshape(-1, width)
-        # Up to 18 digits fit 64 bits: the low half of a two's complement decimal128 is then the value itself.
-        values = np.ascontiguousarray(raw[:, :8] if t.precision <= 18 else raw)
+        # The width follows from the precision, not from how wide the engine stored it. Two's complement,
+        # little-endian: cutting drops sign bytes only, and widening repeats the sign.
+        canonical = 8 if t.precision <= 18 else 16 if t.precision <= 38 else 32
+        if width < canonical:
+            sign = np.where(raw[:, -1:] & 0x80, 0xFF, 0).astype(np.uint8)
+            raw = np.hstack([raw, np.repeat(sign, canonical - width, axis=1)])
+        values = np.ascontiguousarray(raw[:, :canonical])
         return _zero_nulls(values, array)
     if pa.types.is_boolean(t):
         return _fill(array, False).to_numpy(zero_copy_only=False).view(np.uint8)
