@@ -56,7 +56,7 @@ lint: .venv/.stamp ## ruff, dbt-bouncer and sqlfluff
 	@echo "lint: dbt-bouncer" >&2
 	@mkdir -p target/lint
 	@$(BIN)/dbt --quiet parse --target lint --target-path target/lint
-	@$(BIN)/dbt-bouncer --config-file dbt-bouncer.yml run
+	@COLUMNS=200 $(BIN)/dbt-bouncer --config-file dbt-bouncer.yml run
 	@echo "lint: sqlfluff" >&2
 	@$(BIN)/sqlfluff lint --nocolor --disable-progress-bar models tests/data
 
