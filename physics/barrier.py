@@ -1,0 +1,588 @@
+# ruff: noqa: PLR0917 (kernels take one array per column, by position)
+"""Barrier physics of observation points: what the defending side of the book did near a level (spec market
+7.2).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numba import njit, types
+
+from physics.book import DEPTH, LEVELS, SIDES
+from physics.columns import I8, I32, I64, Batches, batches, column, nullable_column, nulled
+from physics.order import require_batch_sorted
+from physics.tape import on_grid
+from physics.units import MS_NS, SECOND_NS, window_ns
+
+CHANGE_MIN = (1, 3, 5)
+EPS = 1e-6
+MIN_WALL_SAMPLES = 60
+MIN_COVER_TENTHS = 9
+
+STATES = ("UNKNOWN", "VACUUM", "WALL", "CONSUMED", "ABSORPTION", "WEAK", "NEUTRAL")
+_UNKNOWN, _VACUUM, _WALL, _CONSUMED, _ABSORPTION, _WEAK, _NEUTRAL = range(7)
+
+BARRIER_PHYSICS_SCHEMA = pa.schema(
+    [
+        pa.field("observation_id", pa.string(), nullable=False),
+        pa.field("barrier_state", pa.string(), nullable=False),
+        pa.field("barrier_delta_liq", pa.int64()),
+        pa.field("barrier_added", pa.int64()),
+        pa.field("barrier_canceled", pa.int64()),
+        pa.field("barrier_filled", pa.int64()),
+        pa.field("barrier_churn", pa.int64()),
+        pa.field("barrier_depth_in_zone", pa.int64()),
+        pa.field("barrier_delta_liq_log", pa.float64()),
+        pa.field("barrier_replenishment_ratio", pa.float64()),
+        pa.field("wall_ratio", pa.float64()),
+        pa.field("wall_ratio_log", pa.float64()),
+        pa.field("barrier_zone_visible_frac", pa.float64(), nullable=False),
+        pa.field("barrier_observable", pa.bool_(), nullable=False),
+        *(pa.field(f"barrier_delta_{m}min", pa.int64()) for m in CHANGE_MIN),
+        *(pa.field(f"barrier_pct_change_{m}min", pa.float64()) for m in CHANGE_MIN),
+        pa.field("barrier_max_input_ts_ns", pa.int64()),
+    ]
+)
+
+POINT_COLUMNS = ("observation_id", "asof_ns", "level_tick", "direction_sign")
+TAPE_COLUMNS = ("ts_event_ns", "side", "tick", "delta")
+TRADE_COLUMNS = ("ts_event_ns", "tick", "size", "aggressor")
+STATE_COLUMNS = (
+    "cell_end_ns",
+    "last_record_ns",
+    "state_ts_ns",
+    "segment_id",
+    "segment_start_ns",
+    "is_broken",
+    "invalid_since_ns",
+    "closed_cover_ns",
+    "entry_segment_end_ns",
+    *(f"{side}_{what}_{k}" for side in SIDES for what in ("tick", "size") for k in LEVELS),
+)
+
+_NONE = -(2**62)
+
+
+@njit(cache=True)
+def _read_edge(e, edge_low, edge_side, low, running, out):
+    width = out[e, 0]
+    up = down = 0
+    first = edge_low[e] - low
+    for k in range(first, first + width):
+        up += running[edge_side[e], k, 0]
+        down += running[edge_side[e], k, 1]
+    out[e, 0], out[e, 1] = up, down
+
+
+@njit(
+    [
+        types.int64(
+            I64,
+            I8,
+            I32,
+            I32,
+            I64,
+            I64,
+            I64,
+            types.int64,
+            types.int64,
+            types.int64[:, :, ::1],
+            types.int64[:, ::1],
+        )
+    ],
+    cache=True,
+)
+def _sum_to_edges(ts, side, tick, delta, edge_ns, edge_low, edge_side, at, low, running, out):
+    """Advance the running sums per (side, tick) over rows in order, and read them at each edge that is
+    passed.
+
+    ``running[side, k]`` holds the increases and the decreases at tick ``low + k``. Edges ascend in time;
+    ``out[e]`` holds the zone's width in and its two sums over every row before edge ``e`` out. Returns the
+    next edge.
+    """
+    for i in range(ts.size):
+        while at < edge_ns.size and edge_ns[at] <= ts[i]:
+            _read_edge(at, edge_low, edge_side, low, running, out)
+            at += 1
+        k = tick[i] - low
+        if 0 <= k < running.shape[1]:
+            if delta[i] > 0:
+                running[side[i], k, 0] += delta[i]
+            else:
+                running[side[i], k, 1] -= delta[i]
+    return at
+
+
+@njit(
+    [types.void(types.int64, I64, I64, types.int64, types.int64[:, :, ::1], types.int64[:, ::1])], cache=True
+)
+def _read_rest(at, edge_low, edge_side, low, running, out):
+    for e in range(at, edge_low.size):
+        _read_edge(e, edge_low, edge_side, low, running, out)
+
+
+class ZoneSums:
+    """Sums of increases and of decreases near a level, over [asof - window, asof), for many points in one
+    pass.
+
+    ``asof`` and ``level_tick`` are (p,) int64 in any order, ``side`` (p,) is 0 or 1; the zone is
+    |tick - level_tick| <= ``zone_ticks``. Feed rows in time order with ``update(ts, side, tick, delta)``,
+    then read ``finish()``: (p,) increases and (p,) decreases, both >= 0. A row exactly at asof - window
+    counts, one at asof doesn't. Cost: one step a row, and two zone widths a point; memory: the span of the
+    levels, not of the rows.
+    """
+
+    def __init__(
+        self, asof: np.ndarray, level_tick: np.ndarray, side: np.ndarray, *, zone_ticks: int, window_ns: int
+    ) -> None:
+        edges = np.concatenate([asof - window_ns, asof])
+        self._order = np.argsort(edges, kind="stable")
+        self._edge_ns = edges[self._order]
+        lows = level_tick - zone_ticks
+        self._edge_low = np.concatenate([lows, lows])[self._order]
+        self._edge_side = np.concatenate([side, side]).astype(np.int64)[self._order]
+        self._low = int(lows.min()) if lows.size else 0
+        width = int(lows.max()) - self._low + 2 * zone_ticks + 1 if lows.size else 0
+        self._running = np.zeros((2, width, 2), np.int64)
+        self._out = np.zeros((edges.size, 2), np.int64)
+        self._out[:, 0] = 2 * zone_ticks + 1
+        self._at = 0
+
+    def update(self, ts: np.ndarray, side: np.ndarray, tick: np.ndarray, delta: np.ndarray) -> None:
+        """Next rows: ``ts`` int64 non-decreasing, ``side`` int8, ``tick`` and ``delta`` int32."""
+        self._at = _sum_to_edges(
+            ts,
+            side,
+            tick,
+            delta,
+            self._edge_ns,
+            self._edge_low,
+            self._edge_side,
+            self._at,
+            self._low,
+            self._running,
+            self._out,
+        )
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """Increases and decreases of every point, in the order the points were given."""
+        _read_rest(self._at, self._edge_low, self._edge_side, self._low, self._running, self._out)
+        self._at = self._edge_ns.size
+        sums = np.empty_like(self._out)
+        sums[self._order] = self._out
+        points = len(sums) // 2
+        window = sums[points:] - sums[:points]
+        return window[:, 0], window[:, 1]
+
+
+class StatesAsof:
+    """The states rows that hold at given instants, picked out of a stream of states.
+
+    ``times`` are multiples of the grid, ascending and unique. After ``update(batch)`` over all states,
+    ``rows[name]`` is (len(times),) for every integer column, with `_NONE` for null; ``known`` tells where a
+    row was.
+    """
+
+    def __init__(self, times: np.ndarray) -> None:
+        self.times = times
+        self.known = np.zeros(times.size, bool)
+        self.rows = {name: np.full(times.size, _NONE, np.int64) for name in STATE_COLUMNS[1:9]}
+        self.levels = {name: np.zeros(times.size, np.int32) for name in STATE_COLUMNS[9:]}
+        self.segment_ends: list[np.ndarray] = []
+        self._last: pa.RecordBatch | None = None
+        self._done = 0
+
+    def update(self, batch: pa.RecordBatch) -> None:
+        """Next states. ValueError when cells don't strictly ascend."""
+        if batch.num_rows == 0:
+            return
+        cells = column(batch, "cell_end_ns", np.int64)
+        before = column(self._last, "cell_end_ns", np.int64)[0] if self._last is not None else _NONE
+        if cells[0] <= before or (np.diff(cells) <= 0).any():
+            raise ValueError(
+                "cell_end_ns of the states did not strictly ascend, expected one row per cell in order"
+            )
+        self._fill_from_last(int(np.searchsorted(self.times, cells[0], "left")))
+        upto = int(np.searchsorted(self.times, cells[-1], "left"))
+        if upto > self._done:
+            at = np.searchsorted(cells, self.times[self._done : upto], "right") - 1
+            self._take(batch, at, slice(self._done, upto))
+            self._done = upto
+        ends = nullable_column(batch, "entry_segment_end_ns", np.int64, _NONE)
+        ended = ends != _NONE
+        if ended.any():
+            self.segment_ends.append(np.stack([cells[ended], ends[ended]], axis=1))
+        self._last = batch.slice(batch.num_rows - 1)
+
+    def finish(self) -> None:
+        """No more states: the last row holds at every later instant."""
+        self._fill_from_last(self.times.size)
+
+    def _fill_from_last(self, upto: int) -> None:
+        if self._last is not None and upto > self._done:
+            self._take(self._last, np.zeros(upto - self._done, np.int64), slice(self._done, upto))
+        self._done = max(self._done, upto)
+
+    def _take(self, batch: pa.RecordBatch, at: np.ndarray, into: slice) -> None:
+        self.known[into] = True
+        for name, values in self.rows.items():
+            values[into] = nullable_column(batch, name, np.int64, _NONE)[at]
+        for name, values in self.levels.items():
+            values[into] = nullable_column(batch, name, np.int32, 0)[at]
+
+    def find(self, times: np.ndarray) -> np.ndarray:
+        """Index of each instant in ``times``; all must be among those given."""
+        return np.searchsorted(self.times, times)
+
+    def ticks(self, side: str) -> np.ndarray:
+        """(times, 10) ticks of a side, best first; meaningless where the size is 0."""
+        return np.stack([self.levels[f"{side}_tick_{k}"] for k in LEVELS], axis=1)
+
+    def sizes(self, side: str) -> np.ndarray:
+        """(times, 10) sizes of a side, 0 where there is no level."""
+        return np.stack([self.levels[f"{side}_size_{k}"] for k in LEVELS], axis=1)
+
+    def is_open(self, at: np.ndarray, gap_ns: int) -> np.ndarray:
+        """Whether the last segment still runs at the instants ``times[at]``, as known there."""
+        row = {name: self.rows[name][at] for name in self.rows}
+        asof = self.times[at]
+        silent = asof > row["last_record_ns"] + gap_ns
+        invalid = (row["invalid_since_ns"] != _NONE) & (asof - row["invalid_since_ns"] > SECOND_NS)
+        return (row["state_ts_ns"] != _NONE) & (row["is_broken"] == 0) & ~silent & ~invalid
+
+    def coverage_ns(self, asof: np.ndarray, window_ns: int, gap_ns: int) -> np.ndarray:
+        """(n,) nanoseconds of [asof - window, asof) that valid segments cover, exactly as known at asof.
+
+        A segment covers from its first state to its last, or to asof while it is open. Both asof and
+        asof - window must be among ``times``. Source: spec market 7.2, readings 21.6 and 21.7.
+        """
+        a, x = self.find(asof), self.find(asof - window_ns)
+        closed, start = self.rows["closed_cover_ns"], self.rows["segment_start_ns"]
+        segment, broken, state_ts = (self.rows[n] for n in ("segment_id", "is_broken", "state_ts_ns"))
+
+        runs = (state_ts != _NONE) & (broken == 0)  # the last segment has not been counted into `closed` yet
+        end = np.where(self.is_open(a, gap_ns), asof, state_ts[a])
+        total = np.where(self.known[a], closed[a], 0) + np.where(runs[a], end - start[a], 0)
+
+        ends = np.concatenate([*self.segment_ends, np.array([[2**62, _NONE]], np.int64)])
+        ended = ends[np.searchsorted(ends[:-1, 0], self.times[x], "right"), 1]
+        end_at_x = np.where(runs[a] & (segment[a] == segment[x]), end, ended)
+        before = np.where(runs[x], np.minimum(self.times[x], end_at_x) - start[x], 0)
+        return total - (np.where(self.known[x], closed[x], 0) + before)
+
+
+@dataclass
+class _Zone:
+    """What the defending side shows near a level at one instant, for every point."""
+
+    depth: np.ndarray
+    visible_frac: np.ndarray
+    observable: np.ndarray
+
+
+def _zone(states: StatesAsof, asof: np.ndarray, points: "_Points", p: "_Parameters") -> _Zone:
+    at = states.find(asof)
+    width = 2 * p.zone_ticks + 1
+    ticks = np.empty((asof.size, DEPTH), np.int64)
+    sizes = np.empty((asof.size, DEPTH), np.int64)
+    for code, side in enumerate(SIDES):
+        mine = points.side == code
+        ticks[mine] = states.ticks(side)[at[mine]]
+        sizes[mine] = states.sizes(side)[at[mine]]
+    inside = np.abs(ticks - points.level_tick[:, None]) <= p.zone_ticks
+    depth = np.where(inside, sizes, 0).sum(axis=1)
+
+    low, high = points.level_tick - p.zone_ticks, points.level_tick + p.zone_ticks
+    is_bid = points.side == 0
+    deepest = ticks[:, -1]
+    seen = np.where(is_bid, high - np.maximum(low, deepest) + 1, np.minimum(high, deepest) - low + 1)
+    seen = np.where((sizes > 0).all(axis=1), np.clip(seen, 0, width), width)
+    state_ts = states.rows["state_ts_ns"][at]
+    seen = np.where(state_ts == _NONE, 0, seen)
+    frac = seen / width
+
+    cover = states.coverage_ns(asof, p.window_ns, p.gap_ns)
+    observable = (
+        (frac >= p.min_visible)
+        & (state_ts != _NONE)
+        & (asof - state_ts <= p.gap_ns)
+        & (cover * 10 >= p.window_ns * MIN_COVER_TENTHS)
+    )
+    return _Zone(depth, frac, observable)
+
+
+@njit([types.void(I64, I64, I64, types.int64, types.float64, types.float64[:, ::1])], cache=True)
+def _wall_statistics(samples, first, last, least, percentile, out):
+    """Median and percentile (linear) of the samples >= 0 in [first, last), and whether there were enough."""
+    work = np.empty(max(np.max(last - first), 1) if first.size else 1, np.int64)
+    for p in range(first.size):
+        n = 0
+        for i in range(first[p], last[p]):
+            if samples[i] >= 0:
+                work[n] = samples[i]
+                n += 1
+        if n < least:
+            out[p, 0] = out[p, 1] = out[p, 2] = 0.0
+            continue
+        values = np.sort(work[:n])
+        out[p, 0] = (values[(n - 1) // 2] + values[n // 2]) / 2
+        rank = (n - 1) * percentile
+        k = int(np.floor(rank))
+        above = values[min(k + 1, n - 1)]
+        out[p, 1] = values[k] + (above - values[k]) * (rank - k)
+        out[p, 2] = 1.0
+
+
+def _wall_samples(states: StatesAsof, seconds: np.ndarray, zone_ticks: int) -> dict[int, np.ndarray]:
+    """Depth of each side near the mid at whole seconds, -1 where the state is missing or one-sided."""
+    at = states.find(seconds)
+    ticks = {side: states.ticks(side)[at].astype(np.int64) for side in SIDES}
+    sizes = {side: states.sizes(side)[at].astype(np.int64) for side in SIDES}
+    both = (sizes["bid"][:, 0] > 0) & (sizes["ask"][:, 0] > 0)
+    mid2 = ticks["bid"][:, 0] + ticks["ask"][:, 0]
+    samples = {}
+    for code, side in enumerate(SIDES):
+        near = np.abs(2 * ticks[side] - mid2[:, None]) <= 2 * zone_ticks
+        samples[code] = np.where(both, np.where(near, sizes[side], 0).sum(axis=1), -1)
+    return samples
+
+
+@dataclass
+class _Points:
+    asof: np.ndarray
+    level_tick: np.ndarray
+    side: np.ndarray  # the defending one: 0 bid, 1 ask
+
+
+@dataclass
+class _Parameters:
+    window_ns: int
+    zone_ticks: int
+    gap_ns: int
+    min_visible: float
+
+
+def barrier(
+    points: pa.Table,
+    tape_batches: Batches,
+    states: Batches,
+    trades: pa.Table,
+    *,
+    W_b: float,
+    BARRIER_ZONE_ES_TICKS: int,
+    R_vac: float,
+    R_wall: float,
+    F_thresh: float,
+    BARRIER_MIN_VISIBLE: float,
+    GAP_S: float,
+    WEAK_PERCENTILE: float,
+    WEAK_LOOKBACK: float,
+    grid_ms: int,
+) -> pa.Table:
+    """Barrier columns of every observation point, from the book and the front trades strictly before it.
+
+    ``points``: `observation_id`, `asof_ns` (a multiple of the grid), `level_tick`, `direction_sign`, in any
+    order; the result keeps it. ``tape_batches``: `TAPE_COLUMNS` of `physics.book.book_tape` in order, one
+    pass. ``states``: rows of `physics.book.book_states` with the same grid, one pass. ``trades``:
+    `ts_event_ns`, `tick`, `size`, `aggressor` of the front contract's session in order.
+
+    Returns `BARRIER_PHYSICS_SCHEMA`: contracts and ratios. The defending side is the ask for direction +1,
+    the bid for -1. Where `barrier_observable` is false the state is UNKNOWN and all but the two visibility
+    columns are null; `wall_ratio` also below 60 samples or at a zero median; changes also when the earlier
+    instant isn't observable. `barrier_max_input_ts_ns` is the time of the last book record before asof, or
+    of the last trade of the window if later; null when there is neither.
+
+    Errors: ValueError for unordered input, an as-of, window or second off the grid, or a direction that
+    isn't +1 or -1. Memory: the trades, the rows of the states that hold at some instant asked for, and one
+    batch of tape. Source: spec market 7.2, readings 21.6 to 21.8.
+    """
+    p = _Parameters(
+        window_ns=window_ns("W_b", W_b, grid_ms),
+        zone_ticks=int(BARRIER_ZONE_ES_TICKS),
+        gap_ns=round(GAP_S * SECOND_NS),
+        min_visible=BARRIER_MIN_VISIBLE,
+    )
+    if SECOND_NS % (grid_ms * MS_NS):
+        raise ValueError(
+            f"grid_ms was {grid_ms}, expected a divisor of 1000: wall samples lie on whole seconds"
+        )
+    lookback_ns = round(WEAK_LOOKBACK * SECOND_NS)
+    sign = column(points, "direction_sign", np.int8)
+    if (np.abs(sign) != 1).any():
+        raise ValueError(
+            "direction_sign was neither +1 nor -1 in some row, expected the direction of a touch"
+        )
+    mine = _Points(
+        on_grid(points, grid_ms), column(points, "level_tick", np.int64), (sign > 0).astype(np.int64)
+    )
+
+    added, lost = _book_flow(tape_batches, mine, p)
+    filled, last_trade_ns = _fills(trades, mine, p)
+
+    instants = [mine.asof - m * 60 * SECOND_NS for m in (0, *CHANGE_MIN)]
+    first_g = (mine.asof - lookback_ns) // SECOND_NS + 1
+    last_g = mine.asof // SECOND_NS
+    seconds = _needed_seconds(first_g, last_g)
+    needed = [t for i in instants for t in (i, i - p.window_ns)]
+    known = StatesAsof(np.unique(np.concatenate([*needed, seconds * SECOND_NS])))
+    for batch in batches(states):
+        known.update(batch)
+    known.finish()
+
+    now, *then = (_zone(known, instant, mine, p) for instant in instants)
+    wall = _wall(known, seconds, first_g, last_g, mine.side, p.zone_ticks, WEAK_PERCENTILE)
+    return _columns(
+        points, mine, known, now, then, wall, added, lost, filled, last_trade_ns, R_vac, R_wall, F_thresh
+    )
+
+
+def _book_flow(tape_batches: Batches, points: _Points, p: _Parameters) -> tuple[np.ndarray, np.ndarray]:
+    sums = ZoneSums(
+        points.asof, points.level_tick, points.side, zone_ticks=p.zone_ticks, window_ns=p.window_ns
+    )
+    after = None
+    for batch in batches(tape_batches):
+        after = require_batch_sorted(batch, after=after)
+        sums.update(
+            column(batch, "ts_event_ns", np.int64),
+            column(batch, "side", np.int8),
+            column(batch, "tick", np.int32),
+            column(batch, "delta", np.int32),
+        )
+    return sums.finish()
+
+
+def _fills(trades: pa.Table, points: _Points, p: _Parameters) -> tuple[np.ndarray, np.ndarray]:
+    """Contracts that hit the defending side, and the time of the window's last trade or `_NONE`."""
+    require_batch_sorted(trades)
+    ts, aggressor = column(trades, "ts_event_ns", np.int64), column(trades, "aggressor", np.int8)
+    tick, size = column(trades, "tick", np.int32), column(trades, "size", np.int32)
+    sums = ZoneSums(
+        points.asof, points.level_tick, points.side, zone_ticks=p.zone_ticks, window_ns=p.window_ns
+    )
+    known = aggressor != 0
+    sums.update(ts[known], (aggressor[known] > 0).astype(np.int8), tick[known], size[known])
+    filled, _ = sums.finish()
+    end = np.searchsorted(ts, points.asof, "left")
+    has_trade = end > np.searchsorted(ts, points.asof - p.window_ns, "left")
+    last = np.full(points.asof.size, _NONE, np.int64)
+    last[has_trade] = ts[end[has_trade] - 1]
+    return filled, last
+
+
+def _needed_seconds(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Ascending whole seconds of the union of the inclusive ranges [first, last]."""
+    if not first.size:
+        return np.empty(0, np.int64)
+    low = int(first.min())
+    steps = np.zeros(int(last.max()) - low + 2, np.int64)
+    np.add.at(steps, first - low, 1)
+    np.add.at(steps, last - low + 1, -1)
+    return np.flatnonzero(np.cumsum(steps)[:-1] > 0) + low
+
+
+def _wall(
+    known: StatesAsof,
+    seconds: np.ndarray,
+    first_g: np.ndarray,
+    last_g: np.ndarray,
+    side: np.ndarray,
+    zone_ticks: int,
+    percentile: float,
+) -> np.ndarray:
+    """(points, 3): median and percentile of the wall samples, and 1 where there were at least 60."""
+    samples = _wall_samples(known, seconds * SECOND_NS, zone_ticks)
+    wall = np.zeros((side.size, 3), np.float64)
+    for code, of_side in samples.items():
+        mine = np.flatnonzero(side == code)
+        if not mine.size:
+            continue
+        # points of one second and side share their samples
+        _, one, back = np.unique(
+            last_g[mine] * 2 + (first_g[mine] & 1), return_index=True, return_inverse=True
+        )
+        once = mine[one]
+        statistics = np.zeros((once.size, 3), np.float64)
+        _wall_statistics(
+            of_side,
+            np.searchsorted(seconds, first_g[once], "left"),
+            np.searchsorted(seconds, last_g[once], "right"),
+            MIN_WALL_SAMPLES,
+            percentile,
+            statistics,
+        )
+        wall[mine] = statistics[back]
+    return wall
+
+
+def _columns(
+    points: pa.Table,
+    mine: _Points,
+    known: StatesAsof,
+    now: _Zone,
+    then: list[_Zone],
+    wall: np.ndarray,
+    added: np.ndarray,
+    lost: np.ndarray,
+    filled: np.ndarray,
+    last_trade_ns: np.ndarray,
+    R_vac: float,
+    R_wall: float,
+    F_thresh: float,
+) -> pa.Table:
+    canceled = np.maximum(0, lost - filled)
+    delta, churn = added - lost, added + lost
+    ratio = added / (np.maximum(lost, filled) + EPS)
+    median, low_depth, enough = wall[:, 0], wall[:, 1], wall[:, 2] == 1.0
+    conditions = [
+        (~now.observable, _UNKNOWN),
+        ((ratio < R_vac) & (delta < -F_thresh) & (canceled > filled), _VACUUM),
+        ((ratio > R_wall) & (delta > F_thresh), _WALL),
+        ((delta < -F_thresh) & (filled >= canceled), _CONSUMED),
+        ((delta > 0) & (ratio > 1), _ABSORPTION),
+        (enough & (now.depth < low_depth), _WEAK),
+        ((np.abs(delta) < F_thresh / 2) & (churn > F_thresh), _ABSORPTION),
+    ]
+    state = np.select([c for c, _ in conditions], [s for _, s in conditions], _NEUTRAL)
+
+    hidden = ~now.observable
+    no_wall = hidden | ~enough | (median == 0)
+    wall_ratio = now.depth / np.where(no_wall, 1.0, median)
+    last_record_ns = known.rows["last_record_ns"][known.find(mine.asof)]
+    last_input = np.maximum(last_record_ns, last_trade_ns)
+
+    def whole(values: np.ndarray, null: np.ndarray = hidden) -> pa.Array:
+        return nulled(values, null, pa.int64())
+
+    def real(values: np.ndarray, null: np.ndarray = hidden) -> pa.Array:
+        return nulled(values, null, pa.float64())
+
+    changes, shares = {}, {}
+    for minutes, earlier in zip(CHANGE_MIN, then, strict=True):
+        null = hidden | ~earlier.observable
+        base = np.where(earlier.depth == 0, 1, earlier.depth)
+        changes[f"barrier_delta_{minutes}min"] = whole(now.depth - earlier.depth, null)
+        shares[f"barrier_pct_change_{minutes}min"] = real(
+            (now.depth - earlier.depth) / base, null | (earlier.depth == 0)
+        )
+    columns = {
+        "observation_id": points.column("observation_id"),
+        "barrier_state": pa.array(np.array(STATES, object)[state], pa.string()),
+        "barrier_delta_liq": whole(delta),
+        "barrier_added": whole(added),
+        "barrier_canceled": whole(canceled),
+        "barrier_filled": whole(filled),
+        "barrier_churn": whole(churn),
+        "barrier_depth_in_zone": whole(now.depth),
+        "barrier_delta_liq_log": real(np.sign(delta) * np.log1p(np.abs(delta))),
+        "barrier_replenishment_ratio": real(ratio),
+        "wall_ratio": real(wall_ratio, no_wall),
+        "wall_ratio_log": real(np.log1p(wall_ratio), no_wall),
+        "barrier_zone_visible_frac": pa.array(now.visible_frac),
+        "barrier_observable": pa.array(now.observable),
+        **changes,
+        **shares,
+        "barrier_max_input_ts_ns": whole(last_input, last_input == _NONE),
+    }
+    return pa.table(columns).cast(BARRIER_PHYSICS_SCHEMA)
