@@ -1,0 +1,122 @@
+"""Sorted rows of one bronze partition to one Parquet file with its content digest. Shared by all loaders."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ingest.bronze_schema import ROW_GROUP_ROWS, BronzeSchema
+from lake.atomic import fsync_file, sha256_file
+from lake.digest import ContentDigest
+
+try:
+    TICKHOUSE_VERSION = version("tickhouse")
+except PackageNotFoundError:  # run from a checkout that isn't installed
+    TICKHOUSE_VERSION = "0.1.0"
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One hour of one product: the key of a bronze folder. ``date`` is ISO, both are UTC of ``ts_event_ns``."""
+
+    symbol: str
+    date: str
+    hour: int
+
+    def folder(self) -> str:
+        """Path below the dataset's folder; a symbol that isn't plain is percent-encoded as Hive readers expect."""
+        return f"symbol={quote(self.symbol, safe=' ')}/date={self.date}/hour={self.hour:02d}"
+
+
+@dataclass(frozen=True)
+class BronzeFile:
+    """A finished file in the stage, with what its commit record will say about it."""
+
+    staged: Path
+    partition: Partition
+    path: str  # relative to lake/bronze, where it will stand
+    bytes: int
+    sha256: str
+    rows: int
+    ts_min_ns: int
+    ts_max_ns: int
+    content_digest: str
+
+    def record(self) -> dict:
+        return {
+            "path": self.path,
+            "key": {"symbol": self.partition.symbol},
+            "hour": self.partition.hour,
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            "rows": self.rows,
+            "ts_min_ns": self.ts_min_ns,
+            "ts_max_ns": self.ts_max_ns,
+            "content_digest": self.content_digest,
+        }
+
+
+class PartitionWriter:
+    """Writes row groups, in the order of the rows, to a file in the stage.
+
+    The caller hands over tables of the schema whose rows are already sorted by the schema's order, across calls
+    too. The file is synced on ``close``; before that it is nothing.
+    """
+
+    def __init__(
+        self, schema: BronzeSchema, partition: Partition, delivery_id: str, stage: Path, number: int = 0
+    ) -> None:
+        name = f"part-{delivery_id[:8]}-{number:03d}.parquet"
+        self.partition = partition
+        self.rows = 0
+        self._path = f"{schema.folder}/{partition.folder()}/{name}"
+        self._staged = stage / f"{partition.folder().replace('/', ',')},{name}"
+        self._first = self._last = 0
+        self._digest = ContentDigest(schema.arrow)
+        self._writer = pq.ParquetWriter(str(self._staged), schema.arrow, **schema.parquet_options())
+        self._writer.add_key_value_metadata(
+            {
+                "schema_name": schema.name,
+                "schema_version": str(schema.version),
+                "delivery_id": delivery_id,
+                "tickhouse_version": TICKHOUSE_VERSION,
+            }
+        )
+
+    def write(self, table: pa.Table, ts_first_ns: int, ts_last_ns: int) -> None:
+        """Append one row group; ``ts_*_ns`` are ``ts_event_ns`` of the table's first and last row."""
+        if not self.rows:
+            self._first = ts_first_ns
+        self._last = ts_last_ns
+        self.rows += table.num_rows
+        self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        self._digest.update(table)
+
+    def close(self) -> BronzeFile:
+        self._writer.close()
+        fsync_file(self._staged)
+        return BronzeFile(
+            staged=self._staged,
+            partition=self.partition,
+            path=self._path,
+            bytes=os.path.getsize(self._staged),
+            sha256=sha256_file(self._staged),
+            rows=self.rows,
+            ts_min_ns=self._first,
+            ts_max_ns=self._last,
+            content_digest=self._digest.hexdigest(),
+        )
+
+    def abort(self) -> None:
+        """Give the file up. Errors of closing it don't matter any more."""
+        with contextlib.suppress(Exception):
+            self._writer.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._staged)

@@ -1,0 +1,355 @@
+"""Rows in file order to sorted partitions, in bounded memory at any file size and any disorder.
+
+A file is ordered by ``ts_recv``, a partition by (``ts_event_ns``, ``sequence``, ``ordinal``): nearly the same. So
+the common way is a stream: each open hour holds back a window of rows, sorts it where needed, and writes whole row
+groups. An hour that this can't serve (a row older than what is written, more products at once than memory holds)
+is given up and built again from a second reading of the file, by an external sort. The result is the same.
+"""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from ingest.bronze_schema import ROW_GROUP_ROWS, TS_EVENT_MAX_NS, TS_EVENT_MIN_NS, BronzeSchema
+from ingest.bronze_writer import BronzeFile, Partition, PartitionWriter
+from ingest.dbn_rows import RowBuffer
+from ingest.errors import RefusedFile
+from ingest.symbology import DAY_NS, SymbolMap, product_root
+
+HOUR_NS = 3_600_000_000_000
+WINDOW_ROWS = 40_960  # seconds of the busiest book; exchanges' clocks differ by less than one
+BUFFER_BYTES = 150 << 20
+_PAGE = 4096
+
+
+class _Disordered(Exception):
+    """A row belongs before rows that are already written."""
+
+
+class _OpenPartition:
+    """One hour under construction: a buffer of a row group and the window, and the file it flows to."""
+
+    def __init__(self, router: PartitionRouter, partition: Partition) -> None:
+        self._router = router
+        self._buffer = RowBuffer(router.schema, router.row_group_rows + router.window_rows)
+        self._writer = PartitionWriter(router.schema, partition, router.delivery_id, router.stage)
+        self._last_key: tuple[int, int] | None = None
+        self.last_seen = 0
+        self.rows = 0
+
+    @property
+    def touched_bytes(self) -> int:
+        columns = len(self._buffer.columns)
+        return self._buffer.high_water * self._buffer.row_bytes + columns * _PAGE
+
+    def append(self, records: np.ndarray, ordinals: np.ndarray | int, contracts: np.ndarray) -> None:
+        self.rows += len(records)
+        done = 0
+        while done < len(records):
+            take = min(len(records) - done, self._buffer.capacity - self._buffer.rows)
+            part = slice(done, done + take)
+            first = ordinals + done if isinstance(ordinals, int) else ordinals[part]
+            self._buffer.append(records[part], first, contracts[part])
+            done += take
+            if self._buffer.rows == self._buffer.capacity:
+                self._write(self._router.row_group_rows)
+
+    def _write(self, rows: int) -> None:
+        buffer, router = self._buffer, self._router
+        buffer.sort()
+        first, last = buffer.key(0), buffer.key(rows - 1)
+        if self._last_key is not None and first < self._last_key:
+            raise _Disordered
+        self._last_key = last
+        table = buffer.table(router.schema, rows, router.symbols.contracts, router.source, router.delivery_id)
+        self._writer.write(table, first[0], last[0])
+        del table
+        buffer.drop(rows)
+
+    def close(self) -> BronzeFile:
+        while self._buffer.rows:
+            self._write(min(self._buffer.rows, self._router.row_group_rows))
+        return self._writer.close()
+
+    def abort(self) -> None:
+        self._writer.abort()
+
+
+class PartitionRouter:
+    """Takes the blocks of one delivery in file order (``add``), gives its finished bronze files (``finish``).
+
+    ``reread`` opens the same records once more, for the hours that could not be streamed. Peak memory is bounded by
+    ``buffer_bytes`` and one more buffer. Files stand in ``stage`` until the delivery places them.
+    """
+
+    def __init__(
+        self,
+        schema: BronzeSchema,
+        symbols: SymbolMap,
+        *,
+        source: str,
+        delivery_id: str,
+        stage: Path,
+        reread: Callable[[], Iterator[np.ndarray]],
+        row_group_rows: int = ROW_GROUP_ROWS,
+        window_rows: int = WINDOW_ROWS,
+        buffer_bytes: int = BUFFER_BYTES,
+    ) -> None:
+        self.schema, self.symbols = schema, symbols
+        self.source, self.delivery_id, self.stage = source, delivery_id, stage
+        self.row_group_rows, self.window_rows, self.buffer_bytes = row_group_rows, window_rows, buffer_bytes
+        roots = [product_root(c) for c in symbols.contracts]
+        self.roots = sorted(set(roots))
+        self._root_of_code = np.array([self.roots.index(r) for r in roots], dtype=np.int64)
+        self._reread = reread
+        self._open: dict[tuple[int, int], _OpenPartition] = {}
+        self._files: dict[tuple[int, int], BronzeFile] = {}
+        self._given_up: set[tuple[int, int]] = set()
+        self._crowded_out: set[int] = set()  # roots that memory has no room for beside the others
+        self.rows = 0
+        self.ts_min_ns: int | None = None
+        self.ts_max_ns: int | None = None
+
+    def add(self, records: np.ndarray) -> None:
+        """Route one block. Raises RefusedFile for a row without a contract or with a time outside bronze's range."""
+        contracts = self._contracts(records, self.rows)
+        low, high = _require_range(records["ts_event"], self.rows)
+        self.ts_min_ns = low if self.ts_min_ns is None else min(low, self.ts_min_ns)
+        self.ts_max_ns = high if self.ts_max_ns is None else max(high, self.ts_max_ns)
+        for key, rows in self._split(records, contracts, low, high):
+            if rows is None:
+                self._append(key, records, self.rows, contracts)
+            else:
+                self._append(key, records[rows], rows + self.rows, contracts[rows])
+        self.rows += len(records)
+        self._close_idle()
+
+    def finish(self) -> list[BronzeFile]:
+        """Close what is open, build what was given up, and return all files by (date, hour, symbol)."""
+        for key in list(self._open):
+            self._close(key)
+        if self._given_up:
+            self._build_given_up()
+        written = sum(f.rows for f in self._files.values())
+        if written != self.rows:
+            raise AssertionError(f"rows written were {written}, expected the {self.rows} read")
+        return sorted(
+            self._files.values(), key=lambda f: (f.partition.date, f.partition.hour, f.partition.symbol)
+        )
+
+    def abort(self) -> None:
+        for partition in self._open.values():
+            partition.abort()
+        self._open.clear()
+
+    def _contracts(self, records: np.ndarray, first_record: int) -> np.ndarray:
+        ts_recv = records["ts_recv"]
+        if ts_recv.min() < 0:  # undefined: the event's own day decides
+            ts_recv = np.where(ts_recv < 0, records["ts_event"], ts_recv)
+        first, last = int(ts_recv.min()) // DAY_NS, int(ts_recv.max()) // DAY_NS
+        days = np.full(len(records), first) if first == last else ts_recv // DAY_NS
+        return self.symbols.codes(records["instrument_id"], days, first_record)
+
+    def _split(
+        self, records: np.ndarray, contracts: np.ndarray, low: int, high: int
+    ) -> Iterator[tuple[tuple[int, int], np.ndarray | None]]:
+        """Rows of the block by (root, hour); None for all of them, the usual block."""
+        first, last = low // HOUR_NS, high // HOUR_NS
+        roots = self._root_of_code[contracts] if len(self.roots) > 1 else None
+        if first == last and (roots is None or (roots == roots[0]).all()):
+            yield (0 if roots is None else int(roots[0]), first), None
+            return
+        hours = records["ts_event"] // HOUR_NS
+        combined = hours if roots is None else roots * (last + 1) + hours
+        for value in np.unique(combined):
+            root, hour = (0, value) if roots is None else divmod(value, last + 1)
+            yield (int(root), int(hour)), np.flatnonzero(combined == value)
+
+    def _append(
+        self, key: tuple[int, int], records: np.ndarray, ordinals: np.ndarray | int, contracts: np.ndarray
+    ) -> None:
+        if key in self._given_up:
+            return
+        if key in self._files:  # came back after its hour was closed
+            self._files.pop(key).staged.unlink()
+            self._given_up.add(key)
+            return
+        partition = self._open.get(key)
+        if partition is None:
+            if key[0] in self._crowded_out:
+                self._given_up.add(key)
+                return
+            partition = self._open[key] = _OpenPartition(self, self._partition(key))
+        partition.last_seen = self.rows + len(records)
+        try:
+            partition.append(records, ordinals, contracts)
+        except _Disordered:
+            self._give_up(key)
+            return
+        self._make_room(key)
+
+    def _make_room(self, current: tuple[int, int]) -> None:
+        while len(self._open) > 1 and sum(p.touched_bytes for p in self._open.values()) > self.buffer_bytes:
+            # First an earlier hour of a product that has moved on: nothing or little will come for it.
+            past = [
+                k
+                for k in self._open
+                if any(o[0] == k[0] and o[1] > k[1] for o in self._open) and k != current
+            ]
+            if past:
+                self._close(min(past, key=lambda k: self._open[k].last_seen))
+                continue
+            victim = min(self._open, key=lambda k: self._open[k].rows)
+            self._crowded_out.add(victim[0])
+            self._give_up(victim)
+
+    def _close_idle(self) -> None:
+        for key in [k for k, p in self._open.items() if self.rows - p.last_seen > self.window_rows]:
+            self._close(key)
+
+    def _close(self, key: tuple[int, int]) -> None:
+        partition = self._open[key]
+        try:
+            self._files[key] = partition.close()
+        except _Disordered:
+            self._give_up(key)
+            return
+        del self._open[key]
+
+    def _give_up(self, key: tuple[int, int]) -> None:
+        self._open.pop(key).abort()
+        self._given_up.add(key)
+
+    def _partition(self, key: tuple[int, int]) -> Partition:
+        start = datetime.fromtimestamp(key[1] * 3600, UTC)
+        return Partition(self.roots[key[0]], start.date().isoformat(), start.hour)
+
+    def _build_given_up(self) -> None:
+        sorter = _ExternalSort(self.stage / "spill", chunk_rows=max(2, self.buffer_bytes // 8 // 400))
+        seen = 0
+        for records in self._reread():
+            contracts = self._contracts(records, seen)
+            low, high = _require_range(records["ts_event"], seen)
+            for key, rows in self._split(records, contracts, low, high):
+                if key in self._given_up:
+                    at = np.arange(len(records)) if rows is None else rows
+                    sorter.add(records[at], at + seen, contracts[at], key[0])
+            seen += len(records)
+        if seen != self.rows:
+            raise RefusedFile(
+                f"second reading gave {seen} records, expected {self.rows}; the file changed meanwhile"
+            )
+        current: tuple[int, int] | None = None
+        partition: _OpenPartition | None = None
+        for rows in sorter.sorted_blocks():
+            hours = rows["record"]["ts_event"] // HOUR_NS
+            cuts = np.flatnonzero((np.diff(hours) != 0) | (np.diff(rows["root"]) != 0)) + 1
+            for part in np.split(rows, cuts):
+                key = int(part["root"][0]), int(part["record"]["ts_event"][0]) // HOUR_NS
+                if key != current:
+                    if partition is not None:
+                        self._files[current] = partition.close()
+                    current, partition = key, _OpenPartition(self, self._partition(key))
+                    self._open = {key: partition}
+                partition.append(part["record"], part["ordinal"], part["contract"])
+        if partition is not None:
+            self._files[current] = partition.close()
+            self._open = {}
+
+
+class _ExternalSort:
+    """Rows sorted by (root, ts_event, sequence, ordinal) with a bounded number of them in memory.
+
+    Sorted runs of ``chunk_rows`` go to files of fixed records. Merging always reads on in the run whose next row is
+    the smallest: what is not yet safe to give out is then at most one slice of each run, so a pool of two chunks
+    gives out a whole one each time it is sorted.
+    """
+
+    def __init__(self, folder: Path, *, chunk_rows: int) -> None:
+        self._folder, self._chunk_rows = folder, chunk_rows
+        self._dtype: np.dtype | None = None
+        self._pending: list[np.ndarray] = []
+        self._pending_rows = 0
+        self._runs: list[tuple[Path, int]] = []
+
+    def add(self, records: np.ndarray, ordinals: np.ndarray, contracts: np.ndarray, root: int) -> None:
+        if self._dtype is None:
+            self._folder.mkdir(exist_ok=True)
+            fields = [("root", "<i4"), ("contract", "<i4"), ("ordinal", "<i8"), ("record", records.dtype)]
+            self._dtype = np.dtype(fields)
+        for start in range(0, len(records), self._chunk_rows):
+            part = slice(start, start + self._chunk_rows)
+            rows = np.empty(len(records[part]), self._dtype)
+            rows["root"], rows["contract"], rows["ordinal"] = root, contracts[part], ordinals[part]
+            rows["record"] = records[part]
+            if self._pending_rows + len(rows) > self._chunk_rows:
+                self._spill()
+            self._pending.append(rows)
+            self._pending_rows += len(rows)
+
+    def _spill(self) -> None:
+        if self._pending_rows:
+            rows = np.concatenate(self._pending)
+            self._pending, self._pending_rows = [], 0
+            path = self._folder / f"run-{len(self._runs):06d}"
+            rows = rows[_order(rows)]
+            with open(path, "wb") as f:  # not tofile: its error for a full disk carries no errno
+                f.write(rows.view(np.uint8).data)
+            self._runs.append((path, len(rows)))
+
+    def sorted_blocks(self) -> Iterator[np.ndarray]:
+        """Yield all rows in order, in blocks; run files go as they are used up."""
+        self._spill()
+        slice_rows = max(1, self._chunk_rows // max(1, len(self._runs)))
+        unread = [(_key(self._rows(path, 0, 1)[0]), run, 0) for run, (path, _) in enumerate(self._runs)]
+        heapq.heapify(unread)
+        pool: list[np.ndarray] = []
+        while unread or pool:
+            while unread and sum(map(len, pool)) < 2 * self._chunk_rows:
+                _, run, at = heapq.heappop(unread)
+                path, rows = self._runs[run]
+                end = min(at + slice_rows, rows)
+                loaded = self._rows(path, at, min(end + 1, rows) - at)
+                pool.append(loaded[: end - at])
+                if end < rows:
+                    heapq.heappush(unread, (_key(loaded[-1]), run, end))
+                else:
+                    path.unlink()
+            together = np.concatenate(pool)
+            together = together[_order(together)]
+            safe = len(together)
+            if unread:
+                safe = bisect.bisect_left(range(safe), unread[0][0], key=lambda i, t=together: _key(t[i]))
+            yield together[:safe]
+            pool = [together[safe:]] if safe < len(together) else []
+
+    def _rows(self, path: Path, at: int, count: int) -> np.ndarray:
+        return np.fromfile(path, self._dtype, count, offset=at * self._dtype.itemsize)
+
+
+def _key(row: np.void) -> tuple[int, int, int, int]:
+    record = row["record"]
+    return int(row["root"]), int(record["ts_event"]), int(record["sequence"]), int(row["ordinal"])
+
+
+def _order(rows: np.ndarray) -> np.ndarray:
+    record = rows["record"]
+    return np.lexsort((rows["ordinal"], record["sequence"], record["ts_event"], rows["root"]))
+
+
+def _require_range(ts_event: np.ndarray, first_record: int) -> tuple[int, int]:
+    low, high = int(ts_event.min()), int(ts_event.max())
+    if low <= TS_EVENT_MIN_NS or high >= TS_EVENT_MAX_NS:
+        bad = (ts_event <= TS_EVENT_MIN_NS) | (ts_event >= TS_EVENT_MAX_NS)
+        row = int(np.argmax(bad))
+        raise RefusedFile(
+            f"ts_event was {int(ts_event[row]) % 2**64} ns in record {first_record + row}, expected between the years "
+            "2000 and 2100; the file is damaged, fetch it again"
+        )
+    return low, high

@@ -1,0 +1,132 @@
+"""From the numeric ids of a file to contracts: by id *and* UTC date of ``ts_recv``, from the file's own mappings.
+
+Ids are reused: in one month of options 10,012 of 10,181 meant more than one contract. Intervals are [start, end).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+
+import databento_dbn
+import numpy as np
+
+from ingest.errors import RefusedFile
+
+DAY_NS = 86_400_000_000_000
+EPOCH = date(1970, 1, 1)
+
+_OUTRIGHT = re.compile(r"^(.+?)[FGHJKMNQUVXZ]\d{1,2}$")
+_STRATEGY = re.compile(r"^(\w+):\w+ [FGHJKMNQUVXZ]\d")
+_CONTINUOUS = re.compile(r"\.[a-z]\.\d+$")
+
+
+def product_root(contract: str) -> str:
+    """Product of a raw contract symbol: up to its month code and year (``ESZ5`` → ``ES``).
+
+    A spread takes the root of its first leg (``ESZ5-ESH6``, ``ES:BF Z5-H6-M6``); anything else stays as it is.
+    """
+    first_leg = contract.split("-", maxsplit=1)[0]
+    match = _OUTRIGHT.match(first_leg) or _STRATEGY.match(contract)
+    return match[1] if match else contract
+
+
+class SymbolMap:
+    """The mappings of one DBN file. ``contracts[code]`` is the raw symbol of a code that ``codes`` gives."""
+
+    def __init__(self, metadata: databento_dbn.Metadata) -> None:
+        ids, starts, ends, codes = [], [], [], []
+        code_of: dict[str, int] = {}
+        # The usual file asks for symbols and gets ids; one asked for by id is mapped the other way round.
+        by_id = str(metadata.stype_in) == "instrument_id"
+        for name, intervals in sorted(metadata.mappings.items()):
+            for interval in intervals:
+                instrument_id, contract = (name, interval["symbol"]) if by_id else (interval["symbol"], name)
+                if not instrument_id or not contract:
+                    continue  # the vendor's mark for "no contract in this interval"
+                if not instrument_id.isdecimal():
+                    raise RefusedFile(
+                        f"mapping of {contract} was to {instrument_id!r}, expected an instrument id; "
+                        "ask for stype_out=instrument_id"
+                    )
+                ids.append(int(instrument_id))
+                starts.append((interval["start_date"] - EPOCH).days)
+                ends.append((interval["end_date"] - EPOCH).days)
+                codes.append(code_of.setdefault(contract, len(code_of)))
+        self.contracts = list(code_of)
+        continuous = [c for c in self.contracts if _CONTINUOUS.search(c)]
+        if continuous:
+            raise RefusedFile(
+                f"symbols were continuous ({continuous[0]}), expected raw contracts; "
+                "their definitions are not in the file, ask for stype_in=raw_symbol or parent"
+            )
+        self._ids = np.array(ids, dtype=np.int64)
+        self._starts = np.array(starts, dtype=np.int64)
+        self._ends = np.array(ends, dtype=np.int64)
+        self._codes = np.array(codes, dtype=np.int32)
+        self._days: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._seen: dict[int, np.ndarray] = {}
+
+    def codes(self, instrument_ids: np.ndarray, days: np.ndarray, first_record: int) -> np.ndarray:
+        """Codes (n,) int32 of ``instrument_ids`` (n,) on ``days`` (n,), in days since 1970 UTC.
+
+        ``first_record`` is the number in the file of the first row, for messages. Raises RefusedFile for an id
+        that has no contract on its day, or several.
+        """
+        low, high = int(days.min()), int(days.max())
+        if low == high:
+            return self._codes_of_day(instrument_ids, low, np.arange(len(days)), first_record)
+        result = np.empty(len(days), dtype=np.int32)
+        for day in np.unique(days):
+            rows = np.flatnonzero(days == day)
+            result[rows] = self._codes_of_day(instrument_ids[rows], int(day), rows, first_record)
+        return result
+
+    def _codes_of_day(self, ids: np.ndarray, day: int, rows: np.ndarray, first_record: int) -> np.ndarray:
+        known, codes = self._table(day)
+        at = np.searchsorted(known, ids)
+        np.minimum(at, max(len(known) - 1, 0), out=at)
+        missing = known[at] != ids if len(known) else np.ones(len(ids), dtype=bool)
+        if missing.any():
+            row = int(np.argmax(missing))
+            raise RefusedFile(
+                f"instrument id {int(ids[row])} had no symbol on {_iso(day)} (record {first_record + int(rows[row])}), "
+                "expected one in the file's own mappings; fetch the file again with its symbology"
+            )
+        result = codes[at]
+        if result.min() < 0:
+            row = int(np.argmin(result))
+            raise RefusedFile(
+                f"instrument id {int(ids[row])} had several symbols on {_iso(day)} "
+                f"(record {first_record + int(rows[row])}), expected one; the file's mappings overlap"
+            )
+        seen = self._seen.setdefault(day, np.zeros(len(known), dtype=bool))
+        seen[at] = True
+        return result
+
+    def _table(self, day: int) -> tuple[np.ndarray, np.ndarray]:
+        """Ids known on a day, ascending, and their codes; −1 where an id means several contracts."""
+        if day not in self._days:
+            on = (self._starts <= day) & (day < self._ends)
+            pairs = np.unique(np.stack([self._ids[on], self._codes[on].astype(np.int64)]), axis=1)
+            ids, first, counts = np.unique(pairs[0], return_index=True, return_counts=True)
+            codes = np.where(counts > 1, -1, pairs[1][first] if len(first) else 0).astype(np.int32)
+            self._days[day] = ids, codes
+        return self._days[day]
+
+    def seen_symbols(self) -> dict[str, dict[str, str]]:
+        """``{date: {id: symbol}}`` of what the rows really used, for the receipt."""
+        result = {}
+        for day in sorted(self._seen):
+            ids, codes = self._days[day]
+            used = np.flatnonzero(self._seen[day])
+            result[_iso(day)] = {str(int(ids[i])): self.contracts[codes[i]] for i in used}
+        return result
+
+    def first_day(self) -> str | None:
+        """The earliest UTC date of ``ts_recv`` among the rows so far, None before any."""
+        return _iso(min(self._seen)) if self._seen else None
+
+
+def _iso(day: int) -> str:
+    return (EPOCH + timedelta(days=day)).isoformat()
