@@ -1,0 +1,111 @@
+"""`tickhouse train`: fit, evaluate and store one experiment."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tqdm import tqdm
+
+from cli.output import print_rows, say
+from lake.paths import lake_root
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(
+    epilog="Example: tickhouse train --version v1.0_mechanics_only --experiment exp002_other_sessions"
+)
+def train(
+    *,
+    version: Annotated[str, typer.Option(help="Feature version whose gold training table is used.")] = (
+        "v1.0_mechanics_only"
+    ),
+    experiment: Annotated[str, typer.Option(help="Full name of the experiment, expNNN_name.")] = (
+        "exp001_mechanics_only"
+    ),
+    root: Annotated[
+        Path | None, typer.Option(help="Root of the lake; default LAKE_ROOT, else data/.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of LightGBM; enters no result.")] = 1,
+    notes: Annotated[str, typer.Option(help="A remark that is kept with the experiment.")] = "",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Give up the result of a completed experiment.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and write nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print an array of flat objects.")] = False,
+) -> None:
+    """Train LightGBM heads on a gold table and print them fold by fold beside what they must beat.
+
+    Columns: auc, pr and brier are the model's; _level is a model of the level group alone, _base the base
+    rate by level kind × direction × half hour, _prior the share of the class in the training part. skill is
+    1 − brier/brier_base; the intervals are 95 % over draws of whole sessions. An experiment that is up to
+    date is not trained again.
+    """
+    # Imported here: LightGBM and scikit-learn take a second that --help should not pay.
+    from ml import training  # noqa: PLC0415
+
+    place = root.expanduser().resolve() if root else lake_root()
+    if dry_run:
+        state = training.outlook(place, version, experiment)
+        print_rows([{"experiment": experiment, "version": version, "state": state}], as_json=as_json)
+        return
+    with tqdm(desc="training", unit="fit", disable=None, leave=False) as bar:
+
+        def on_progress(done: int, total: int, what: str) -> None:
+            bar.total = total
+            bar.set_postfix_str(what, refresh=False)
+            bar.update(done - bar.n)
+
+        report = training.train(
+            place,
+            version,
+            experiment,
+            num_threads=threads,
+            replace=replace,
+            notes=notes,
+            on_progress=on_progress,
+        )
+    rows = report.rows()
+    print_rows(rows if as_json else [compact(row) for row in rows], as_json=as_json)
+    for line in report.remarks():
+        say(line)
+
+
+def compact(row: dict) -> dict:
+    """One printed line of `training.Report.rows`: three digits, intervals in one cell, the reason of a
+    skipped fold.
+    """
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    def interval(key: str) -> str:
+        low, high = row[f"{key}_ci_low"], row[f"{key}_ci_high"]
+        return "" if low is None else f"[{low:.3f}, {high:.3f}]"
+
+    return {
+        "stage": row["stage"],
+        "head": row["head"],
+        "fold": row["fold"],
+        "first": row["test_first"],
+        "last": row["test_last"],
+        "n": row["n"],
+        "pos": row["positives"],
+        "auc": number(row["roc_auc_model"]),
+        "auc_level": number(row["roc_auc_level_only"]),
+        "auc_base": number(row["roc_auc_base_rate"]),
+        "pr": number(row["pr_auc_model"]),
+        "pr_level": number(row["pr_auc_level_only"]),
+        "pr_base": number(row["pr_auc_base_rate"]),
+        "pr_prior": number(row["pr_auc_class_prior"]),
+        "brier": number(row["brier_model"]),
+        "brier_level": number(row["brier_level_only"]),
+        "brier_base": number(row["brier_base_rate"]),
+        "brier_prior": number(row["brier_class_prior"]),
+        "skill": number(row["brier_skill_base_rate"]),
+        "auc_95": interval("roc_auc"),
+        "skill_95": interval("brier_skill"),
+        "skipped": row["skipped"] or "",
+    }

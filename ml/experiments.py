@@ -1,0 +1,389 @@
+"""Experiments on disk: a folder that is replaced as a whole, and one line each in ``experiments.json``.
+
+A folder under construction is a hidden sibling. It takes the place of the old one by two renames, with the
+old one set aside in between; whoever opens an experiment next puts it back if the second rename never came.
+So a crash leaves the old result or the new one, never files of both.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+import numpy as np
+import yaml
+from filelock import FileLock
+
+from lake import atomic
+
+NAME = re.compile(r"^(exp\d{3,})_[a-z0-9]+(?:_[a-z0-9]+)*$")
+FILES = ("model.joblib", "metrics.json", "config.yaml")
+STATUSES = ("running", "completed", "failed", "archived")
+# The head whose out-of-fold Brier skill against the base rate decides promotion (spec/market.md 13.1, gate
+# 9).
+PRIMARY_HEAD = "tradeable_2"
+LOCK_TIMEOUT_S = 600
+
+
+class ExperimentError(ValueError):
+    """An experiment's name, entry or files can't be used; the message says which and what to do."""
+
+
+class ExperimentIsFinal(ExperimentError):
+    """A completed experiment would be changed."""
+
+
+class AlteredArtifact(ExperimentError):
+    """A model file isn't the one that its metrics were computed from."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A whole experiment: its folder, and its two readable files."""
+
+    path: Path
+    config: dict
+    metrics: dict
+
+
+def parse_name(experiment: str) -> str:
+    """The id of a full name: ``exp001`` of ``exp001_mechanics_only``. Raises ExperimentError."""
+    match = NAME.match(experiment)
+    if not match:
+        raise ExperimentError(
+            f"experiment was {experiment!r}, expected expNNN_name such as exp001_mechanics_only; rename it"
+        )
+    return match[1]
+
+
+def experiments_dir(root: Path) -> Path:
+    return root / "ml" / "experiments"
+
+
+def index_path(root: Path) -> Path:
+    return root / "lake" / "silver" / "features" / "experiments.json"
+
+
+@contextlib.contextmanager
+def locked(root: Path, experiment: str) -> Iterator[None]:
+    """Hold the one right to write ``experiment``; a second trainer waits up to ten minutes, then Timeout."""
+    folder = experiments_dir(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"._lock-{parse_name(experiment)}", timeout=LOCK_TIMEOUT_S):
+        yield
+
+
+# --- the folder
+# ---------------------------------------------------------------------------------------------------
+
+
+def write(
+    root: Path, experiment: str, *, config: dict, metrics: dict, model: dict, notes: str = ""
+) -> Stored:
+    """Publish the three files of ``experiment`` together and return what is stored.
+
+    ``model`` holds builtins and numpy arrays only, so that reading it needs no code of ours. ``metrics``
+    gains the ``artifact``: sha256 and size of the model file. Call under `locked`.
+    """
+    final = experiments_dir(root) / experiment
+    _finish_or_undo(final)
+    new, old = _aside(final, "new"), _aside(final, "old")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    joblib.dump(canonical(model), new / "model.joblib", compress=0)
+    atomic.fsync_file(new / "model.joblib")
+    artifact = {
+        "path": f"ml/experiments/{experiment}/model.joblib",
+        "sha256": atomic.sha256_file(new / "model.joblib"),
+        "bytes": (new / "model.joblib").stat().st_size,
+    }
+    atomic.write_json(new / "metrics.json", {**metrics, "artifact": artifact})
+    atomic.write_text(
+        new / "config.yaml", yaml.safe_dump({**config, "notes": notes}, sort_keys=False, allow_unicode=True)
+    )
+    atomic.fsync_dir(new)
+    if final.exists():
+        os.rename(final, old)
+    os.rename(new, final)
+    atomic.fsync_dir(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
+    stored = find(root, experiment)
+    if stored is None:
+        raise ExperimentError(
+            f"{experiment} could not be read back after writing; check the disk and train again"
+        )
+    return stored
+
+
+def find(root: Path, experiment: str) -> Stored | None:
+    """The stored experiment, or None when there is no whole one."""
+    path = _whole(experiments_dir(root) / experiment)
+    if path is None:
+        return None
+    config = yaml.safe_load((path / "config.yaml").read_text())
+    stored = Stored(path, config, json.loads((path / "metrics.json").read_text()))
+    if atomic.sha256_file(path / "model.joblib") != stored.metrics["artifact"]["sha256"]:
+        return None
+    return stored
+
+
+def load_model(root: Path, experiment: str) -> dict:
+    """The model artifact; its bytes are compared with the hash in ``metrics.json`` before unpickling.
+
+    Raises ExperimentError when there is no such experiment, AlteredArtifact when the file changed.
+    """
+    path = _whole(experiments_dir(root) / experiment)
+    if path is None:
+        raise ExperimentError(
+            f"experiment {experiment} was not there, expected {', '.join(FILES)}; run `tickhouse train`"
+        )
+    expected = json.loads((path / "metrics.json").read_text())["artifact"]["sha256"]
+    data = (path / "model.joblib").read_bytes()
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != expected:
+        raise AlteredArtifact(
+            f"{experiment}/model.joblib had sha256 {actual}, expected {expected}; train it again"
+        )
+    return joblib.load(io.BytesIO(data))
+
+
+def _whole(final: Path) -> Path | None:
+    """Where an experiment's files stand: in its place or, when its replacement was cut short, aside."""
+    for path in (final, _aside(final, "old")):
+        if all((path / name).is_file() for name in FILES):
+            return path
+    return None
+
+
+def _aside(final: Path, what: str) -> Path:
+    return final.with_name(f"._{what}-{final.name}")
+
+
+def _finish_or_undo(final: Path) -> None:
+    """End an exchange that a crash cut short. Under `locked` only: a reader must not move folders."""
+    old = _aside(final, "old")
+    if old.exists() and final.exists():
+        shutil.rmtree(old)
+    elif old.exists():
+        os.rename(old, final)
+        atomic.fsync_dir(final.parent)
+
+
+def canonical(value: object) -> object:
+    """``value`` rebuilt from fresh containers with equal strings shared.
+
+    Pickle writes an object that it has seen as a reference: bytes would hang on which equal strings happen
+    to be one object. Raises TypeError for anything but builtins and numpy arrays.
+    """
+    strings: dict[str, str] = {}
+
+    def rebuild(v: object) -> object:
+        match v:
+            case str():
+                return strings.setdefault(v, v)
+            case None | bool() | int() | float():
+                return v
+            case dict():
+                return {rebuild(k): rebuild(x) for k, x in v.items()}
+            case list() | tuple():
+                return [rebuild(x) for x in v]
+            case np.ndarray() if v.dtype != object:
+                return np.array(v)
+        raise TypeError(
+            f"artifact held a {type(v).__name__}, expected builtins and numpy arrays only; store its state"
+        )
+
+    return rebuild(value)
+
+
+# --- experiments.json
+# ---------------------------------------------------------------------------------------------
+
+
+def read_index(root: Path) -> list[dict]:
+    """All entries of ``experiments.json`` in order of id; empty when there is none."""
+    path = index_path(root)
+    return json.loads(path.read_text())["experiments"] if path.is_file() else []
+
+
+def upsert(root: Path, entry: dict, *, replace: bool = False) -> dict:
+    """Insert or update the entry of ``entry["id"]`` under a file lock, and return what is stored.
+
+    Keys that ``entry`` lacks keep their value. A completed entry is final: only ``archived`` may follow,
+    and anything else that would change it raises ExperimentIsFinal unless ``replace``. Source:
+    spec/market.md 11.4.
+    """
+    if not re.fullmatch(r"exp\d{3,}", entry["id"]):
+        raise ExperimentError(
+            f"experiment id was {entry['id']!r}, expected exp and three or more digits; rename it"
+        )
+    if entry.get("status", "running") not in STATUSES:
+        raise ExperimentError(
+            f"status was {entry['status']!r}, expected one of {', '.join(STATUSES)}; name one of them"
+        )
+    path = index_path(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name("._lock-experiments"), timeout=LOCK_TIMEOUT_S):
+        entries = {e["id"]: e for e in read_index(root)}
+        before = entries.get(entry["id"])
+        after = {**(before or _blank(entry["id"])), **entry}
+        if before is not None and before["status"] in ("completed", "archived") and not replace:
+            allowed = before if before["status"] == "archived" else {**before, "status": after["status"]}
+            if after != before and not (after["status"] == "archived" and after == allowed):
+                raise ExperimentIsFinal(
+                    f"experiment {entry['id']} was {before['status']}, expected an unfinished one; "
+                    "give the new run an id of its own"
+                )
+        if after != before:
+            entries[entry["id"]] = after
+            ordered = [entries[i] for i in sorted(entries, key=lambda i: int(i.removeprefix("exp")))]
+            atomic.write_json(path, {"experiments": ordered})
+        return after
+
+
+def _blank(experiment_id: str) -> dict:
+    return {
+        "id": experiment_id,
+        "version": None,
+        "created_at": _now(),
+        "status": "running",
+        "parent": None,
+        "param_set": None,
+        "params_digest": None,
+        "build_digest": None,
+        "stage": None,
+        "metrics": {},
+        "model_path": None,
+        "model_metrics": None,
+        "tags": [],
+        "notes": "",
+    }
+
+
+def record_running(root: Path, experiment: str, version: str, stages: Sequence[str], notes: str) -> None:
+    """Say that ``experiment`` has begun. Raises ExperimentError when its id already belongs to another
+    name.
+    """
+    experiment_id = parse_name(experiment)
+    others = [p.name for p in experiments_dir(root).glob(f"{experiment_id}_*") if p.name != experiment]
+    if others:
+        raise ExperimentError(
+            f"id {experiment_id} was taken by {others[0]}, expected a free one; number {experiment} anew"
+        )
+    before = {e["id"]: e for e in read_index(root)}.get(experiment_id)
+    # A completed entry without its files is one that was removed by hand: what comes now stands in its place.
+    lost = before is not None and before["status"] == "completed"
+    entry = {
+        "id": experiment_id,
+        "version": version,
+        "status": "running",
+        "stage": ",".join(stages),
+        "notes": notes,
+    }
+    upsert(root, entry, replace=lost)
+
+
+def record_failed(root: Path, experiment: str, reason: str) -> None:
+    """Say why a run ended without a result. A completed entry stays as it is: its result still stands."""
+    experiment_id = parse_name(experiment)
+    with contextlib.suppress(ExperimentIsFinal):
+        upsert(root, {"id": experiment_id, "status": "failed", "notes": " ".join(reason.split())})
+
+
+def record_completed(root: Path, stored: Stored) -> None:
+    """Write the entry of a stored experiment from its files, also when a crash came between the two."""
+    experiment_id = parse_name(stored.path.name)
+    before = {e["id"]: e for e in read_index(root)}.get(experiment_id)
+    if before is not None and before["status"] == "archived":
+        return
+    summary, training = stored.metrics, stored.config["inputs"]["training"]
+    entry = {
+        "id": experiment_id,
+        "version": stored.config["inputs"]["silver_version"],
+        "status": "completed",
+        "param_set": stored.config["param_set"],
+        "params_digest": stored.config["params_digest"],
+        "build_digest": stored.config["build_digest"],
+        "stage": ",".join(training["stages"]),
+        "metrics": {
+            "signal_count": summary["signal_count"],
+            "feature_count": summary["feature_count"],
+            "date_coverage": summary["sessions"],
+            "null_rate_avg": summary["null_rate_avg"],
+            **_head_metrics(summary, training["stages"][0]),
+        },
+        "model_path": summary["artifact"]["path"],
+        "model_metrics": {
+            f"{r['head']}_{r['stage']}": _head_metrics(summary, r["stage"], r["head"])
+            for r in summary["results"]
+        },
+        "notes": stored.config["notes"],
+    }
+    # The files are the truth and the entry repeats them, so an entry that differs is one that a crash left
+    # behind.
+    upsert(root, entry, replace=True)
+
+
+def _head_metrics(summary: dict, stage: str, head: str = PRIMARY_HEAD) -> dict:
+    """Pooled out-of-fold scores of one head, its base rate beside it; the interval is of the Brier skill
+    against that.
+    """
+    found = [r for r in summary["results"] if r["stage"] == stage and r["head"] == head]
+    keys = (
+        "pr_auc",
+        "roc_auc",
+        "brier",
+        "brier_skill",
+        "n_folds",
+        "ci_low",
+        "ci_high",
+        "base_rate_brier",
+        "base_rate_roc_auc",
+    )
+    if not found or found[0]["pooled"] is None:
+        return dict.fromkeys(keys) | {"n_folds": 0}
+    pooled = found[0]["pooled"]
+    low, high = pooled["ci"]["brier_skill"]["base_rate"] if pooled["ci"] else (None, None)
+    values = (
+        pooled["model"]["pr_auc"],
+        pooled["model"]["roc_auc"],
+        pooled["model"]["brier"],
+        pooled["brier_skill"]["base_rate"],
+        sum(f["skipped"] is None for f in found[0]["folds"]),
+        low,
+        high,
+        pooled["base_rate"]["brier"],
+        pooled["base_rate"]["roc_auc"],
+    )
+    return dict(zip(keys, values, strict=True))
+
+
+def what_changed(stored: Stored, inputs: dict) -> str:
+    """One line for the refusal: which inputs differ from those of the completed experiment."""
+    before = stored.config["inputs"]
+    changed = sorted(k for k in inputs.keys() | before.keys() if inputs.get(k) != before.get(k))
+    return (
+        f"experiment {stored.config['inputs']['experiment']} is completed and {', '.join(changed)} changed "
+        "since, expected an unchanged one; give the new run its own name with --experiment, or give the old "
+        "result up with --replace"
+    )
+
+
+def silver_manifest(root: Path, version: str) -> dict:
+    """``manifest.yaml`` of the silver version that the table was made from; empty when it was never
+    published.
+    """
+    path = root / "lake" / "silver" / "features" / version / "manifest.yaml"
+    return yaml.safe_load(path.read_text()) or {} if path.is_file() else {}
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
