@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +84,11 @@ def _like(default: object, value: object, where: str) -> object:
     if isinstance(default, int) and isinstance(value, float) and value.is_integer():
         return int(value)
     if type(value) is not type(default):
-        raise ParamError(f"{where} was {value!r}, expected a {type(default).__name__}")
+        raise ParamError(f"{where} was {value!r}, expected a value of type {type(default).__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ParamError(f"{where} was {value!r}, expected a finite number")
+    if isinstance(value, list) and default:
+        return [_like(default[0], item, where) for item in value]
     return value
 
 

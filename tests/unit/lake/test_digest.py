@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import hashlib
+import itertools
 import struct
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from lake.digest import UndigestibleType, file_digest, table_digest
 
-# -- an independent, slow twin: one value at a time, bits by hand ------------------------------------------------------
+# -- an independent, slow twin: one value at a time, bits by hand ------------------------------
 
 EPOCH = datetime.date(1970, 1, 1)
 EPOCH_AT = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -91,12 +92,12 @@ def slow_digest(table: pa.Table) -> str:
     return hashlib.sha256(b"".join(columns)).hexdigest()
 
 
-# -- random tables ----------------------------------------------------------------------------------------------------
+# -- random tables ------------------------------
 
 whole_days = st.dates(datetime.date(1900, 1, 1), datetime.date(2200, 1, 1))
 instants = st.datetimes(
     datetime.datetime(1900, 1, 1), datetime.datetime(2200, 1, 1), timezones=st.just(datetime.UTC)
-)  # noqa: DTZ001
+)
 int32s = st.integers(-(2**31), 2**31 - 1)
 VALUES = {
     pa.int8(): st.integers(-128, 127),
@@ -129,7 +130,7 @@ def tables(draw, min_rows: int = 0) -> pa.Table:
 
 def rechunked(table: pa.Table, cuts: list[int]) -> pa.Table:
     edges = [0, *sorted(c % (table.num_rows + 1) for c in cuts), table.num_rows]
-    return pa.concat_tables([table.slice(a, b - a) for a, b in zip(edges, edges[1:], strict=False)])
+    return pa.concat_tables([table.slice(a, b - a) for a, b in itertools.pairwise(edges)])
 
 
 @given(tables(), st.lists(st.integers(0, 1000), max_size=5))
