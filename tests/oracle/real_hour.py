@@ -3,6 +3,7 @@
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2].parent / "shared" / "realdata" / "databento" / "es_20231225"
+GLOBEX_OPEN_NS = 1_703_545_200_000_000_000  # 18:00 New York on 2023-12-25, the session of 2023-12-26
 UNDEF_PRICE = 2**63 - 1
 TICK_NANOS = 250_000_000
 

@@ -19,6 +19,11 @@ CONTRACT = "ESH6"
 OPEN_NS = 1_765_893_600_000_000_000  # 2025-12-16T14:00:00Z, a whole hour
 
 
+def seeded(seed: int) -> random.Random:
+    """The generator of one world."""
+    return random.Random(seed)  # noqa: S311 (worlds, not secrets)
+
+
 class _Book:
     """Orders by side (0 bid, 1 ask) and tick; shows the ten best levels of each side."""
 
