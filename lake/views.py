@@ -45,20 +45,24 @@ def literal(value: object) -> str:
 def dataset_view(node: dict, partition_column: str, per_params: bool, partitions: list[Partition]) -> str:
     """SELECT over the committed files of a dataset; typed and empty when there are none.
 
-    Besides the declared columns it shows ``date`` (the partition, from the path) and, for a dataset built per param
-    set, ``params`` (the first 8 digits of the set's digest).
+    Besides the declared columns it shows the partition, from the path, as ``date`` and under the model's own name for
+    it (``session_date``); and, for a dataset built per param set, ``params`` (the first 8 digits of the set's digest,
+    as in the path) and ``params_digest``.
     """
-    declared = columns(node)
-    names = [n for n, _ in declared]
-    extra = ([] if "date" in names else ["date"]) + (["params"] if per_params else [])
+    declared = dict(columns(node))
+    shown = {name: quote(name) for name in declared}
+    shown |= {name: "cast(date as date)" for name in (partition_column, "date")}
+    if per_params:
+        digests = {p.commit.params_digest for p in partitions}
+        whole = " ".join(f"when {literal(d[:8])} then {literal(d)}" for d in sorted(digests))
+        shown["params"] = "params || ''"
+        shown.setdefault("params_digest", f"case params {whole} end")
     if not partitions:
-        parts = [f"cast(null as {t}) as {quote(n)}" for n, t in declared]
-        parts += [f"cast(null as {'date' if n == 'date' else 'varchar'}) as {n}" for n in extra]
-        return f"select {', '.join(parts)} where false"
-    parts = [f"cast(date as date) as {n}" if n == partition_column else quote(n) for n in names]
-    parts += ["cast(date as date) as date" if n == "date" else "params || '' as params" for n in extra]
+        types = {partition_column: "date", "date": "date", "params": "varchar", "params_digest": "varchar", **declared}
+        return f"select {', '.join(f'cast(null as {types[n]}) as {quote(n)}' for n in shown)} where false"
     hive = {"date": "varchar", **({"params": "varchar"} if per_params else {})}
-    return f"select {', '.join(parts)} from {scan([p.file for p in partitions], hive)}"
+    listed = ", ".join(f"{expression} as {quote(name)}" for name, expression in shown.items())
+    return f"select {listed} from {scan([p.file for p in partitions], hive)}"
 
 
 def bronze_view(root: Path, source: dict, keys: list[str], files: list[bronze.BronzeFile], shared: set[tuple]) -> str:

@@ -4,9 +4,9 @@
 {%- endmacro %}
 
 {% macro duckdb__idiv(dividend, divisor) -%}
-({{ dividend }} // {{ divisor }})
+(({{ dividend }}) // ({{ divisor }}))
 {%- endmacro %}
 
 {% macro default__idiv(dividend, divisor) -%}
-({{ dividend }} div {{ divisor }})
+(({{ dividend }}) div ({{ divisor }}))
 {%- endmacro %}

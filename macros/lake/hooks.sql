@@ -11,6 +11,8 @@
       {% call statement('register', auto_begin=false) %}
         create or replace view {{ node.schema }}.{{ node.alias }} as {{ render(node.raw_code) }}
       {% endcall %}
+      {# dbt looked at the database before this hook: without the note it would try to create the view once more #}
+      {% do adapter.cache_added(api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias, type='view')) %}
     {% endfor %}
   {% endif %}
 {% endmacro %}

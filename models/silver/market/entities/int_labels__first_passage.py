@@ -1,0 +1,18 @@
+"""What the trades of each outcome window did first. Grain: observation_id. Maths: physics.outcomes."""
+
+import json
+
+from physics.outcomes import first_passage
+
+
+def model(dbt, session):
+    dbt.config(materialized="dataset")
+    params = json.loads(session.sql("select getvariable('p_params')").fetchone()[0])
+    front = dbt.ref("dim_front_month").project("contract").fetchone()
+    trades = dbt.ref("stg_futures__trades").filter(f"contract = '{front[0] if front else ''}'")
+    return first_passage(
+        dbt.ref("int_labels__windows").to_arrow_table(),
+        trades.project("ts_event_ns, sequence, ordinal, tick").to_arrow_table(),
+        LOOKFORWARD_MINUTES=params["LOOKFORWARD_MINUTES"],
+        GAP_S=params["GAP_S"],
+    )
