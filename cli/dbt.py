@@ -65,7 +65,7 @@ def _reasons(outcome: Any) -> str:
     results = getattr(outcome.result, "results", None) or []
     failed = [result for result in results if str(result.status) in ("error", "fail", "runtime error")]
     if not failed:
-        return str(outcome.exception or "no reason given; run the same command with dbt itself")
+        return " ".join(str(outcome.exception or "no reason given; run dbt itself").split())
     skipped = sum(str(result.status) == "skipped" for result in results)
     told = "; ".join(f"{result.node.name}: {' '.join((result.message or '').split())}" for result in failed)
     return told + (f" ({skipped} nodes after them were skipped)" if skipped else "")
