@@ -141,8 +141,9 @@ def before(records, asof):
     return [r for r in records if r.ts < asof]
 
 
-def random_records(rng, count, *, start=T0, step_ns=40_000_000, mid=19_200, faults=True):
-    """Book events around ``mid``: most are small changes; now and then a clear, a crossed book, a silence.
+def random_records(rng, count, *, start=T0, step_ns=40_000_000, mid=19_200, faults=0.15):
+    """Book events around ``mid``: small changes, and a share ``faults`` of clears, crossed books, silences,
+    ...
 
     Times repeat, so ties are common; deep books make levels enter and leave view.
     """
@@ -152,33 +153,32 @@ def random_records(rng, count, *, start=T0, step_ns=40_000_000, mid=19_200, faul
     for ordinal in range(count):
         ts += int(rng.choice([0, 1, step_ns, 3 * step_ns]))
         sequence += int(rng.integers(0, 2))
-        kind = rng.random()
-        flags, action = LAST, "M"
-        crossed = False
-        if kind < 0.75 or not faults:
+        flags, action, crossed = LAST, "M", False
+        fault = rng.choice(FAULTS) if rng.random() < faults else None
+        if fault is None and rng.random() < 0.9:
             side = bids if rng.random() < 0.5 else asks
             best = max(bids) if side is bids else min(asks)
             tick = best + int(rng.integers(0, 13)) * (-1 if side is bids else 1)
             side[tick] = int(rng.integers(0, 60))
             if side[tick] == 0:
                 del side[tick]
-        elif kind < 0.85:
+        elif fault is None:
             shift = int(rng.integers(-2, 3))
             bids = {t + shift: s for t, s in bids.items()}
             asks = {t + shift: s for t, s in asks.items()}
-        elif kind < 0.89:
+        elif fault == "trade":
             action, flags = "T", int(rng.choice([0, LAST]))
-        elif kind < 0.93:
+        elif fault == "unfinished":
             flags = int(rng.choice([0, 8]))
-        elif kind < 0.94:
+        elif fault == "clear":
             action, flags = "R", int(rng.choice([0, LAST]))
-        elif kind < 0.95:
+        elif fault == "doubt":
             flags = LAST | int(rng.choice([SNAPSHOT, BAD]))
-        elif kind < 0.96:
+        elif fault == "silence":
             ts += int(rng.choice([59, 60, 61])) * SECOND_NS
-        elif kind < 0.99:
+        elif fault == "crossed":
             crossed = True
-        else:
+        elif fault == "thin":
             side = bids if rng.random() < 0.5 else asks
             for tick in list(side)[3:]:
                 del side[tick]
@@ -193,3 +193,47 @@ def random_records(rng, count, *, start=T0, step_ns=40_000_000, mid=19_200, faul
             shown_bids = shown_asks = ()
         records.append(Record(ts, tuple(shown_bids), tuple(shown_asks), action, flags, sequence, ordinal))
     return records
+
+
+FAULTS = ("trade", "unfinished", "clear", "doubt", "silence", "crossed", "crossed", "thin")
+
+
+def trades_table(rows):
+    """Front trades from (ts, tick, size, aggressor), numbered in their order."""
+    columns = list(zip(*rows, strict=True)) or [()] * 4
+    n = len(rows)
+    return pa.table(
+        {
+            "ts_event_ns": pa.array(columns[0], pa.int64()),
+            "sequence": pa.array(range(n), pa.int64()),
+            "ordinal": pa.array(range(n), pa.int64()),
+            "tick": pa.array(columns[1], pa.int32()),
+            "size": pa.array(columns[2], pa.int32()),
+            "aggressor": pa.array(columns[3], pa.int8()),
+        }
+    )
+
+
+def random_trades(rng, count, *, start=T0, mean_step_ns=100_000_000, mid=19_200, stride=2):
+    """A random walk of prints in which times repeat and sides are known or not: (ts, tick, size,
+    aggressor).
+    """
+    ts, tick, rows = start, mid, []
+    for _ in range(count):
+        ts += int(rng.choice([0, 1, int(rng.exponential(mean_step_ns)) + 1]))
+        tick += int(rng.integers(-stride, stride + 1))
+        rows.append((ts, tick, int(rng.integers(1, 40)), int(rng.integers(-1, 2))))
+    return rows
+
+
+def points_table(rows):
+    """Observation points from (asof, level_tick, direction_sign)."""
+    columns = list(zip(*rows, strict=True)) or [()] * 3
+    return pa.table(
+        {
+            "observation_id": pa.array([f"p{k}" for k in range(len(rows))], pa.string()),
+            "asof_ns": pa.array(columns[0], pa.int64()),
+            "level_tick": pa.array(columns[1], pa.int32()),
+            "direction_sign": pa.array(columns[2], pa.int8()),
+        }
+    )
