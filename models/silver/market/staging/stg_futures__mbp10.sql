@@ -9,14 +9,23 @@
 {% endfor %}
 with
 
-records as (
+-- Two readings of the source and not one shared step: a step that is read twice is materialized, and a day of these
+-- rows would lose its file order and fill the memory.
+single_delivery as (
 
     select * from {{ source('bronze', 'futures_mbp10') }}
-    where symbol = 'ES'
+    where symbol = 'ES' and not is_shared_hour
 
 ),
 
 -- Only an hour held by several deliveries is merged; every other passes through as it is, in file order.
+records as (
+
+    select * from {{ source('bronze', 'futures_mbp10') }}
+    where symbol = 'ES' and is_shared_hour
+
+),
+
 deliveries as (
 
     select
@@ -25,7 +34,6 @@ deliveries as (
         delivery_id,
         row_number() over (partition by date, hour_utc order by count(*) desc, delivery_id) - 1 as delivery_rank
     from records
-    where is_shared_hour
     group by date, hour_utc, delivery_id
 
 ),
@@ -46,7 +54,6 @@ copies as (
         on records.date = deliveries.date
         and records.hour_utc = deliveries.hour_utc
         and records.delivery_id = deliveries.delivery_id
-    where records.is_shared_hour
 
 ),
 
@@ -65,7 +72,7 @@ first_copies as (
 )
 
 {% for relation, ordinal, condition in [
-    ('records', 'ordinal', 'not is_shared_hour'),
+    ('single_delivery', 'ordinal', 'true'),
     ('first_copies', 'ordinal + delivery_rank * 1099511627776 as ordinal', 'delivery_order = 1'),
 ] %}
 select

@@ -6,22 +6,18 @@ session as (
 
 ),
 
-trades as (
+-- Read twice, not shared: a step that is read twice is materialized.
+single_delivery as (
 
     select * from {{ source('bronze', 'futures_trades') }}
+    where symbol = 'ES' and not is_shared_hour
 
 ),
 
-in_session as (
+shared_hours as (
 
-    select
-        session.session_date,
-        trades.*
-    from trades
-    inner join session
-        on trades.ts_event_ns >= session.globex_open_ns
-        and trades.ts_event_ns < session.globex_close_ns
-    where trades.symbol = 'ES'
+    select * from {{ source('bronze', 'futures_trades') }}
+    where symbol = 'ES' and is_shared_hour
 
 ),
 
@@ -34,8 +30,7 @@ deliveries as (
         hour_utc,
         delivery_id,
         row_number() over (partition by date, hour_utc order by count(*) desc, delivery_id) - 1 as delivery_rank
-    from in_session
-    where is_shared_hour
+    from shared_hours
     group by date, hour_utc, delivery_id
 
 ),
@@ -43,21 +38,21 @@ deliveries as (
 copies as (
 
     select
-        in_session.*,
+        shared_hours.*,
         deliveries.delivery_rank,
         row_number() over (
             partition by
-                in_session.date, in_session.hour_utc, in_session.delivery_id, in_session.contract,
-                in_session.ts_event_ns, in_session.sequence, in_session.instrument_id, in_session.publisher_id,
-                in_session.price, in_session.size, in_session.side, in_session.flags, in_session.depth,
-                in_session.ts_in_delta
-            order by in_session.ordinal
+                shared_hours.date, shared_hours.hour_utc, shared_hours.delivery_id, shared_hours.contract,
+                shared_hours.ts_event_ns, shared_hours.sequence, shared_hours.instrument_id, shared_hours.publisher_id,
+                shared_hours.price, shared_hours.size, shared_hours.side, shared_hours.flags, shared_hours.depth,
+                shared_hours.ts_in_delta
+            order by shared_hours.ordinal
         ) as copy_number
-    from in_session
+    from shared_hours
     inner join deliveries
-        on in_session.date = deliveries.date
-        and in_session.hour_utc = deliveries.hour_utc
-        and in_session.delivery_id = deliveries.delivery_id
+        on shared_hours.date = deliveries.date
+        and shared_hours.hour_utc = deliveries.hour_utc
+        and shared_hours.delivery_id = deliveries.delivery_id
 
 ),
 
@@ -78,18 +73,21 @@ first_copies as (
 
 deduplicated as (
 
-    select
-        session_date, contract, ts_event_ns, sequence, ordinal, price, size, aggressor, flags
-    from in_session
-    where not is_shared_hour
+    select contract, ts_event_ns, sequence, ordinal, price, size, aggressor, flags
+    from single_delivery
 
     union all
 
     select
-        session_date, contract, ts_event_ns, sequence,
+        contract,
+        ts_event_ns,
+        sequence,
         -- raised by the rank, so that rows which a later delivery adds keep their own file order
         ordinal + delivery_rank * 1099511627776 as ordinal,
-        price, size, aggressor, flags
+        price,
+        size,
+        aggressor,
+        flags
     from first_copies
     where delivery_order = 1
 
@@ -97,18 +95,21 @@ deduplicated as (
 
 select
     -- keys
-    session_date,
-    contract,
-    ts_event_ns,
-    sequence,
-    ordinal,
+    session.session_date,
+    deduplicated.contract,
+    deduplicated.ts_event_ns,
+    deduplicated.sequence,
+    deduplicated.ordinal,
 
     -- measures
-    cast(price * 4 as integer) as tick,  -- exact: a DECIMAL times 4; a data test holds price % 0.25 = 0
-    size,
-    aggressor,
+    cast(deduplicated.price * 4 as integer) as tick,  -- exact DECIMAL points; a data test holds price % 0.25 = 0
+    deduplicated.size,
+    deduplicated.aggressor,
 
     -- flags
-    flags
+    deduplicated.flags
 from deduplicated
-where {{ is_outright('contract') }}
+inner join session
+    on deduplicated.ts_event_ns >= session.globex_open_ns
+    and deduplicated.ts_event_ns < session.globex_close_ns
+where {{ is_outright('deduplicated.contract') }}
