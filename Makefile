@@ -61,6 +61,7 @@ lint: .venv/.stamp ## ruff, dbt-bouncer and sqlfluff
 	@$(BIN)/sqlfluff lint --nocolor --disable-progress-bar models tests/data
 
 docs: .venv/.stamp ## dbt docs over the lake, as one page: target/docs/static_index.html
+	@mkdir -p "$${LAKE_ROOT:-data}"
 	@$(BIN)/dbt --quiet docs generate --static --target-path target/docs
 	@echo target/docs/static_index.html
 

@@ -1,5 +1,6 @@
 """`tickhouse status`: what is landed and built, per dataset."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ import typer
 from cli.output import print_rows, say
 from lake.bronze import visible_files
 from lake.commits import Partition, read_partitions
-from lake.paths import bronze_dir, lake_dir, lake_root
+from lake.paths import bronze_dir, lake_dir, lake_root, receipts_dir
 
 app = typer.Typer(add_completion=False)
 
@@ -19,9 +20,13 @@ app = typer.Typer(add_completion=False)
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print an array of flat objects.")] = False,
 ) -> None:
-    """Show each dataset's dates, rows, bytes, last commit, and the dates whose data tests failed."""
+    """Show each dataset's dates, rows, bytes and last commit, and what is wrong with it, if anything.
+
+    Dates of bronze are UTC, those of silver and gold are session dates. A raw file that couldn't be landed
+    has a row of its own.
+    """
     root = lake_root()
-    rows = [*bronze_status(root), *built_status(root)]
+    rows = [*bronze_status(root), *built_status(root), *quarantine_status(root)]
     if not rows and not as_json:
         say(f"nothing is landed under {root}; start with: tickhouse demo")
     print_rows(rows, as_json=as_json)
@@ -47,7 +52,6 @@ def bronze_status(root: Path) -> list[dict[str, Any]]:
                 last_commit=None
                 if newest is None
                 else f"{datetime.fromtimestamp(newest, UTC):%Y-%m-%dT%H:%M:%SZ}",
-                failed=0,
             )
         )
     return rows
@@ -68,11 +72,36 @@ def built_status(root: Path) -> list[dict[str, Any]]:
                 rows=sum(partition.commit.rows for partition in partitions),
                 size=sum(partition.commit.bytes for partition in partitions),
                 last_commit=max(partition.commit.built_at for partition in partitions),
-                failed=sum(partition.status()["status"] != "ok" for partition in partitions),
+                problem=failures(partitions),
             )
             for params, partitions in by_params.items()
         ]
     return rows
+
+
+def quarantine_status(root: Path) -> list[dict[str, Any]]:
+    """One row per raw file that couldn't be landed whole, with the reason, in order of its receipt."""
+    receipts = [json.loads(path.read_text()) for path in sorted(receipts_dir(root).glob("receipt-*.json"))]
+    return [
+        _row(
+            receipt["path"],
+            [],
+            rows=receipt["record_count"] or 0,
+            size=receipt["bytes"],
+            last_commit=receipt["downloaded_at"],
+            problem=receipt["reason"],
+        )
+        for receipt in receipts
+        if receipt["status"] == "quarantined"
+    ]
+
+
+def failures(partitions: list[Partition]) -> str | None:
+    """How many of ``partitions`` didn't pass their data tests, and what the first of them says."""
+    failed = [partition for partition in partitions if partition.status()["status"] != "ok"]
+    if not failed:
+        return None
+    return f"{len(failed)} dates failed, first {failed[0].commit.date}: {failed[0].status()['error']}"
 
 
 def dataset_folders(root: Path) -> Iterator[Path]:
@@ -86,15 +115,21 @@ def dataset_folders(root: Path) -> Iterator[Path]:
 
 
 def _row(
-    dataset: str, dates: list[str], *, rows: int, size: int, last_commit: str | None, failed: int
+    dataset: str,
+    dates: list[str],
+    *,
+    rows: int,
+    size: int,
+    last_commit: str | None,
+    problem: str | None = None,
 ) -> dict[str, Any]:
     return {
         "dataset": dataset,
         "dates": len(set(dates)),
-        "first_date": min(dates),
-        "last_date": max(dates),
+        "first_date": min(dates, default=None),
+        "last_date": max(dates, default=None),
         "rows": rows,
         "bytes": size,
         "last_commit": last_commit,
-        "failed_dates": failed,
+        "problem": problem,
     }

@@ -6,13 +6,16 @@ import subprocess
 import sys
 from datetime import date
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
-from cli import doctor
+from cli import doctor, status
 from cli.dates import trading_sessions
 from cli.main import COMMANDS, is_told, one_line
 from cli.output import print_rows
+from lake import atomic
+from lake.commits import Commit, mark, publish
 
 
 def tickhouse(*args: str, root: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -48,6 +51,51 @@ def test_an_empty_lake_has_an_empty_status(tmp_path):
     run = tickhouse("status", root=tmp_path)
     assert (run.returncode, run.stdout) == (0, "")
     assert "tickhouse demo" in run.stderr
+
+
+def test_status_counts_what_is_visible_and_tells_what_is_wrong(root):
+    receipts = root / "raw" / "_metadata"
+    for delivery, state, reason in (
+        ("a" * 16, "landed", None),
+        ("b" * 16, "quarantined", "cut"),
+        ("c" * 16, None, None),
+    ):
+        if state:  # without a receipt a delivery isn't visible
+            receipt = {
+                "path": f"raw/x/{delivery}.dbn", "status": state, "reason": reason,
+                "record_count": None, "bytes": 9, "downloaded_at": "2025-12-01T00:00:00Z",
+            }  # fmt: skip
+            atomic.write_json(receipts / f"receipt-{delivery}.json", receipt)
+        name = f"futures/trades/symbol=ES/date=2025-11-03/hour=14/part-{delivery[:8]}-000.parquet"
+        file = {"path": name, "key": {"symbol": "ES"}, "hour": 14, "rows": 5, "ts_min_ns": 1, "ts_max_ns": 2}
+        record = {
+            "schema": "futures.trades.v1", "date": "2025-11-03", "delivery_id": delivery,
+            "status": "complete", "files": [{**file, "content_digest": "0"}],
+        }  # fmt: skip
+        commit = f"futures/trades/_metadata/date=2025-11-03/commit-{delivery[:8]}.json"
+        atomic.write_json(root / "lake/bronze" / commit, record)
+        (root / "lake/bronze" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "lake/bronze" / name).write_bytes(b"1234")
+
+    for date_, params, ok in (("2025-11-03", "d" * 64, True), ("2025-11-04", "d" * 64, False)):
+        staged = root / "staged"
+        staged.write_bytes(b"123")
+        commit = Commit(
+            "touches", date_, params, 7, 3, "0", "k" * 8, "0", {}, "0", None, "2025-12-02T00:00:00Z", "r"
+        )
+        folder = root / "lake/silver/datasets/touches/params=dddddddd" / f"date={date_}"
+        mark(publish(staged, folder, commit), ok, None if ok else "unique_key failed", "r")
+
+    assert [list(row.values()) for row in status.bronze_status(root)] == [
+        ["bronze/futures/trades", 1, "2025-11-03", "2025-11-03", 5, 4, ANY, None]
+    ]
+    assert [list(row.values()) for row in status.built_status(root)] == [
+        ["silver/datasets/touches/params=dddddddd", 2, "2025-11-03", "2025-11-04", 14, 6,
+         "2025-12-02T00:00:00Z", "1 dates failed, first 2025-11-04: unique_key failed"]
+    ]  # fmt: skip
+    assert [(row["dataset"], row["problem"]) for row in status.quarantine_status(root)] == [
+        (f"raw/x/{'b' * 16}.dbn", "cut")
+    ]
 
 
 def test_a_broken_record_is_one_line_and_a_traceback_only_on_demand(tmp_path):
