@@ -12,10 +12,16 @@ from itertools import pairwise
 import pyarrow as pa
 import pytest
 
+from physics.barrier import BARRIER_PHYSICS_SCHEMA, barrier
 from physics.book import STATES_SCHEMA, TAPE_SCHEMA, book_states, book_tape
+from physics.outcomes import OUTCOMES_SCHEMA, first_passage
+from physics.tape import TAPE_PHYSICS_SCHEMA, tape
+from physics.touches import TOUCHES_SCHEMA, TouchMachine, detect
+from tests.oracle import bars, labels, levels, points, real_hour, touches, worlds
 from tests.oracle import book as oracle_book
-from tests.oracle import real_hour, worlds
-from tests.oracle.rules import DEFAULT, MS_NS, SECOND_NS
+from tests.oracle.barrier import barrier_row
+from tests.oracle.rules import DEFAULT, MINUTE_NS, MS_NS, SECOND_NS, direction_sign, trades_within
+from tests.oracle.tape import tape_row
 
 GRID_NS = DEFAULT["grid_ms"] * MS_NS
 
@@ -169,3 +175,330 @@ def test_book_states_of_the_real_hour(hour: dict) -> None:
     for row in [states[0], states[-1], *rng.sample(states, 100)]:
         expected = expected_state(entries, row["cell_end_ns"], [])
         assert_rows([row], [expected], list(expected))
+
+
+# ----- barrier and tape -------------------------------------------------------------------------------------
+
+BARRIER_PARAMETERS = (
+    "W_b",
+    "BARRIER_ZONE_ES_TICKS",
+    "R_vac",
+    "R_wall",
+    "F_thresh",
+    "BARRIER_MIN_VISIBLE",
+    "GAP_S",
+    "WEAK_PERCENTILE",
+    "WEAK_LOOKBACK",
+    "grid_ms",
+)
+
+
+def points_table(rows: list[dict]) -> pa.Table:
+    """Observation points as kernels take them: the direction is its sign."""
+    return pa.table(
+        {
+            "observation_id": pa.array([row["observation_id"] for row in rows], pa.string()),
+            "asof_ns": pa.array([row["asof_ns"] for row in rows], pa.int64()),
+            "level_tick": pa.array([row["level_tick"] for row in rows], pa.int32()),
+            "direction_sign": pa.array([direction_sign(row["direction"]) for row in rows], pa.int8()),
+        }
+    )
+
+
+def last_time_before(rows: list[dict], t_ns: int, name: str) -> list[int]:
+    """The latest time below t as a list of one, or nothing."""
+    return [row[name] for row in rows if row[name] < t_ns][-1:]
+
+
+def expected_barrier(session_book: dict, trades: list[dict], point: dict, p: dict) -> dict:
+    """The oracle's barrier columns, and the last event before asof that the book or the fills could use."""
+    asof = point["asof_ns"]
+    window = trades_within(trades, asof - p["W_b"] * SECOND_NS, asof)
+    used = last_time_before(session_book["entries"], asof, "ts") + [t["ts_event_ns"] for t in window]
+    return {
+        "observation_id": point["observation_id"],
+        **barrier_row(session_book, trades, point, p),
+        "barrier_max_input_ts_ns": max(used, default=None),
+    }
+
+
+@seeds(40, 500)
+def test_barrier(seed: int) -> None:
+    """Every barrier column of random points, in any order, over random books, trades and parameters."""
+    rng = worlds.seeded(2_000_000 + seed)
+    records = worlds.random_book(
+        rng, 300, rng.random() < 0.8, mean_gap_ns=rng.choice((30 * MS_NS, 400 * MS_NS, 3 * SECOND_NS))
+    )
+    trades = worlds.trades_of(records)
+    p = DEFAULT | {
+        "W_b": rng.choice((1, 10, 60, 240)),
+        "BARRIER_ZONE_ES_TICKS": rng.choice((2, 8, 8, 20)),
+        "R_vac": rng.choice((0.3, 0.8)),
+        "R_wall": rng.choice((1.05, 1.5)),
+        "F_thresh": rng.choice((4, 30, 100)),
+        "BARRIER_MIN_VISIBLE": rng.choice((0.2, 0.5, 0.5, 1.0)),
+        "GAP_S": rng.choice((5, 60, 60)),
+        "WEAK_PERCENTILE": rng.choice((0.2, 0.5)),
+        "WEAK_LOOKBACK": rng.choice((1800, 1800, 90)),
+    }
+    aims = [trade["tick"] for trade in trades] or [24_000]
+    first, last = records[0]["ts_event_ns"], records[-1]["ts_event_ns"]
+    aimed = worlds.random_points(rng, 12, first - SECOND_NS, last + rng.choice((1, 70)) * SECOND_NS, aims)
+    rng.shuffle(aimed)
+
+    session_book = oracle_book.whole(records, p["GAP_S"])
+    expected = [expected_barrier(session_book, trades, point, p) for point in aimed]
+    table = worlds.mbp10_table(records)
+    tape_rows = pa.Table.from_batches(book_tape(table, gap_s=p["GAP_S"]), schema=TAPE_SCHEMA)
+    states = pa.Table.from_batches(book_states(table, gap_s=p["GAP_S"], grid_ms=100), schema=STATES_SCHEMA)
+    result = barrier(
+        points_table(aimed),
+        in_batches(rng, tape_rows),
+        in_batches(rng, states),
+        worlds.trades_table(trades),
+        **{name: p[name] for name in BARRIER_PARAMETERS},
+    )
+    assert set(BARRIER_PHYSICS_SCHEMA.names) == set(expected[0])
+    assert_rows(result.to_pylist(), expected, BARRIER_PHYSICS_SCHEMA.names)
+
+
+def expected_tape(trades: list[dict], point: dict, p: dict, ratio: float) -> dict:
+    """The oracle's tape columns, and the last trade of the longest window."""
+    asof = point["asof_ns"]
+    window = trades_within(trades, asof - max(p["W_t"], 60) * SECOND_NS, asof)
+    return {
+        "observation_id": point["observation_id"],
+        **tape_row(trades, point, p, ratio),
+        "tape_max_input_ts_ns": window[-1]["ts_event_ns"] if window else None,
+    }
+
+
+@seeds(40, 600)
+def test_tape(seed: int) -> None:
+    """Every tape column of random points, in any order, with prints at one ns and a ratio for each point."""
+    rng = worlds.seeded(3_000_000 + seed)
+    trades = worlds.random_trades(
+        rng, rng.choice((0, 1, 300)), mean_gap_ns=rng.choice((1, 20 * MS_NS, 300 * MS_NS, 2 * SECOND_NS))
+    )
+    p = DEFAULT | {
+        "W_t": rng.choice((3, 30, 60, 120)),
+        "TAPE_BAND": rng.choice((0.1, 0.5, 2.0)),
+        "SWEEP_MAX_GAP_MS": rng.choice((0, 100, 1000)),
+        "SWEEP_MIN_CONTRACTS": rng.choice((5, 50)),
+    }
+    first, last = (trades[0]["ts_event_ns"], trades[-1]["ts_event_ns"]) if trades else (worlds.OPEN_NS,) * 2
+    aims = [trade["tick"] for trade in trades] or [24_000]
+    aimed = worlds.random_points(rng, 15, first - SECOND_NS, last + 61 * SECOND_NS, aims)
+    rng.shuffle(aimed)
+    ratios = [rng.choice((10.0, 10.03, 9.87)) for _ in aimed]
+    expected = [expected_tape(trades, point, p, ratio) for point, ratio in zip(aimed, ratios, strict=True)]
+    parameters = ("W_t", "TAPE_BAND", "SWEEP_MAX_GAP_MS", "SWEEP_MIN_CONTRACTS", "grid_ms")
+    result = tape(
+        points_table(aimed),
+        worlds.trades_table(trades),
+        es_spy_ratio=ratios,
+        **{name: p[name] for name in parameters},
+    )
+    assert set(TAPE_PHYSICS_SCHEMA.names) == set(expected[0])
+    assert_rows(result.to_pylist(), expected, TAPE_PHYSICS_SCHEMA.names)
+
+
+@needs_real_hour
+@pytest.mark.realdata
+def test_barrier_and_tape_of_the_real_hour(hour: dict) -> None:
+    """Points spread over the real hour, at ROUND levels and at traded prices, in both directions."""
+    rng = worlds.seeded(7)
+    trades = hour["trades"]
+    first, last = hour["records"][0]["ts_event_ns"], hour["records"][-1]["ts_event_ns"]
+    aims = [trade["tick"] for trade in rng.sample(trades, 40)]
+    aimed = worlds.random_points(rng, 20, first + SECOND_NS, last, aims)
+    for i, asof in enumerate(range(first // GRID_NS * GRID_NS + MINUTE_NS, last, 6 * MINUTE_NS)):
+        spot = last_time_before(trades, asof, "ts_event_ns") and trades_within(trades, 0, asof)[-1]["tick"]
+        round_tick = round(spot / levels.ROUND_STEP_TICKS) * levels.ROUND_STEP_TICKS
+        aimed += [
+            aimed[0]
+            | {"observation_id": f"round-{i}-{way}", "asof_ns": asof}
+            | {"level_tick": round_tick, "direction": way}
+            for way in ("UP", "DOWN")
+        ]
+    tape_rows = book_tape(hour["table"], gap_s=60)
+    states = book_states(hour["table"], gap_s=60, grid_ms=100)
+    table = worlds.trades_table(trades)
+    result = barrier(
+        points_table(aimed), tape_rows, states, table, **{name: DEFAULT[name] for name in BARRIER_PARAMETERS}
+    ).to_pylist()
+    expected = [expected_barrier(hour["book"], trades, point, DEFAULT) for point in aimed]
+    assert_rows(result, expected, BARRIER_PHYSICS_SCHEMA.names)
+    assert sum(row["barrier_observable"] for row in expected) > len(aimed) / 2
+    assert any(row["wall_ratio"] is not None for row in expected)
+
+    result = tape(
+        points_table(aimed),
+        table,
+        es_spy_ratio=10.0,
+        **{name: DEFAULT[name] for name in ("W_t", "TAPE_BAND", "SWEEP_MAX_GAP_MS", "SWEEP_MIN_CONTRACTS")},
+    ).to_pylist()
+    expected = [expected_tape(trades, point, DEFAULT, 10.0) for point in aimed]
+    assert_rows(result, expected, TAPE_PHYSICS_SCHEMA.names)
+    assert any(row["tape_velocity"] is not None for row in expected)
+
+
+# ----- touches and outcomes ---------------------------------------------------------------------------------
+
+
+def random_day(rng: random.Random, n_trades: int) -> tuple[dict, list[dict], list[dict], dict]:
+    """A squeezed session with its trades, level rows (also of earlier days' bars) and parameters."""
+    trades = worlds.random_trades(
+        rng,
+        n_trades,
+        mean_gap_ns=2 * SECOND_NS,
+        swing_ticks=rng.choice((30, 60)),
+        silences=rng.random() < 0.5,
+    )
+    session = worlds.random_session(rng, minutes=rng.choice((50, 80)))
+    p = DEFAULT | {
+        "event_hours": rng.choice(("rth", "all")),
+        "MONITOR_BAND": rng.choice((0.15, 0.25)),
+        "TOUCH_BAND": rng.choice((0.05, 0.10)),
+        "HYSTERESIS": rng.choice((0.0, 0.05)),
+        "REARM_S": rng.choice((5, 30)),
+        "LOOKFORWARD_MINUTES": rng.choice((2, 8)),
+        "theta_mode": rng.choice(("dollars", "atr")),
+        "STRENGTH_THRESHOLD_1": rng.choice((0.3, 1.0)),
+        "STRENGTH_THRESHOLD_2": rng.choice((0.6, 2.0)),
+    }
+    earlier = [
+        bars.ohlcv(worlds.random_trades(rng, 900, mean_gap_ns=20 * SECOND_NS, start_ns=start), 120)
+        for start in (worlds.OPEN_NS - 2 * 86_400 * SECOND_NS, worlds.OPEN_NS - 86_400 * SECOND_NS)
+    ]
+    trades = trades_within(trades, session["globex_open_ns"], session["globex_close_ns"])
+    return session, trades, levels.level_rows(session, trades, earlier, p), p
+
+
+def levels_table(rows: list[dict]) -> pa.Table:
+    return pa.table(
+        {
+            "level_id": pa.array([row["level_id"] for row in rows], pa.string()),
+            "level_kind": pa.array([row["level_kind"] for row in rows], pa.int8()),
+            "level_tick": pa.array([row["level_tick"] for row in rows], pa.int32()),
+            "valid_from_ns": pa.array([row["valid_from_ns"] for row in rows], pa.int64()),
+            "valid_to_ns": pa.array([row["valid_to_ns"] for row in rows], pa.int64()),
+        }
+    )
+
+
+def random_ratio(rng: random.Random) -> tuple[list[float], list[int], Callable[[int], float]]:
+    """A step function of ES/SPY ratios: values, instants, and its value as of t."""
+    starts = sorted({worlds.OPEN_NS + rng.randrange(0, 80 * 60) * SECOND_NS for _ in range(6)})
+    values = [rng.choice((10.0, 9.6, 11.4, 13.0)) for _ in starts]
+
+    def asof(t_ns: int) -> float:
+        begun = [value for start, value in zip(starts, values, strict=True) if start <= t_ns]
+        return begun[-1] if begun else values[0]
+
+    return values, starts, asof
+
+
+@seeds(12, 200)
+def test_touches(seed: int) -> None:
+    """The emitted touches of a session, and the same from a machine that is fed piece by piece."""
+    rng = worlds.seeded(4_000_000 + seed)
+    session, trades, rows, p = random_day(rng, 1500)
+    values, starts, ratio_asof = random_ratio(rng)
+    expected = touches.touches(session, trades, rows, p, ratio_asof)
+    bands = {name: p[name] for name in ("MONITOR_BAND", "TOUCH_BAND", "HYSTERESIS", "REARM_S")}
+    ratio = {"es_spy_ratio": values, "ratio_from_ns": starts}
+    emit_from, emit_until = touches.emission_hours(session, p)
+    shuffled = rng.sample(rows, len(rows))
+    found = detect(
+        levels_table(shuffled),
+        worlds.trades_table(trades),
+        emit_from_ns=emit_from,
+        emit_until_ns=emit_until,
+        **bands,
+        **ratio,
+    )
+    assert_rows(found.to_pylist(), expected, TOUCHES_SCHEMA.names)
+
+    machine = TouchMachine(**bands, **ratio)
+    pieces, given = [], 0
+    rows = sorted(rows, key=lambda row: row["valid_from_ns"])
+    for batch in in_batches(rng, worlds.trades_table(trades)):
+        reached = batch.column("ts_event_ns")[-1].as_py()
+        upto = sum(row["valid_from_ns"] <= reached for row in rows)
+        pieces += machine.update(levels_table(rows[given:upto]), batch).to_pylist()
+        given = upto
+    emitted = [row for row in pieces if emit_from <= row["ts_ns"] < emit_until]
+    assert_rows(emitted, expected, TOUCHES_SCHEMA.names)
+
+
+def outcome_points(stage_points: list[dict], trades: list[dict], session: dict, p: dict) -> pa.Table:
+    """Points as `first_passage` takes them, with the thresholds of their label start."""
+    close = session["rth_close_ns" if p["event_hours"] == "rth" else "globex_close_ns"]
+    thetas = [
+        labels.thresholds_ticks(bars.atr_points(trades, point["label_start_ns"]), p) or (None, None)
+        for point in stage_points
+    ]
+    n = len(stage_points)
+    return pa.table(
+        {
+            "observation_id": pa.array([point["observation_id"] for point in stage_points], pa.string()),
+            "label_start_ns": pa.array([point["label_start_ns"] for point in stage_points], pa.int64()),
+            "ts_ns": pa.array([point["ts_ns"] for point in stage_points], pa.int64()),
+            "level_tick": pa.array([point["level_tick"] for point in stage_points], pa.int32()),
+            "direction_sign": pa.array(
+                [direction_sign(point["direction"]) for point in stage_points], pa.int8()
+            ),
+            "theta1_ticks": pa.array([theta[0] for theta in thetas], pa.int64()),
+            "theta2_ticks": pa.array([theta[1] for theta in thetas], pa.int64()),
+            "window_limit_ns": pa.array([close] * n, pa.int64()),
+        }
+    )
+
+
+def random_label_points(rng: random.Random, trades: list[dict], session: dict, n: int) -> list[dict]:
+    """Label starts at any ns of the session, often exactly at a trade, near or far from the price."""
+    found = []
+    for i in range(n):
+        trade = rng.choice(trades)
+        t0 = rng.choice(
+            (trade["ts_event_ns"], rng.randrange(session["globex_open_ns"], session["globex_close_ns"]))
+        )
+        found.append(
+            {
+                "observation_id": f"label-{i}",
+                "ts_ns": t0,
+                "label_start_ns": t0 + rng.choice((0, 120, 480)) * SECOND_NS,
+                "level_tick": trade["tick"] + rng.choice((-81, -30, -4, 0, 0, 4, 30, 81)),
+                "level_kind_name": "ROUND",
+                "direction": rng.choice(("UP", "DOWN")),
+                "attempt_cluster_id": 1,
+                "stage": "touch",
+            }
+        )
+    return found
+
+
+@seeds(12, 200)
+def test_outcomes(seed: int) -> None:
+    """Every label column, of the session's own observation points and of points at any instant."""
+    rng = worlds.seeded(5_000_000 + seed)
+    session, trades, rows, p = random_day(rng, 1200)
+    emitted = touches.touches(session, trades, rows, p)
+    own = points.observation_points(emitted, trades, p)
+    wanted = rng.sample(own, min(40, len(own))) + random_label_points(rng, trades, session, 25)
+    gaps = random_gaps(rng, trades)
+    expected = [
+        {"observation_id": point["observation_id"]}
+        | labels.label_row(trades, session, point, p, manifest_gaps=tuple(gaps))
+        for point in wanted
+    ]
+    result = first_passage(
+        outcome_points(wanted, trades, session, p),
+        worlds.trades_table(trades),
+        LOOKFORWARD_MINUTES=p["LOOKFORWARD_MINUTES"],
+        GAP_S=p["GAP_S"],
+        gaps=gaps,
+    )
+    assert set(OUTCOMES_SCHEMA.names) == set(expected[0])
+    assert_rows(result.to_pylist(), expected, OUTCOMES_SCHEMA.names)
