@@ -1,4 +1,6 @@
-"""The canonical schemas of bronze futures and how their Parquet files are encoded. The same for every source."""
+"""The canonical schemas of bronze futures and how their Parquet files are encoded. The same for every
+source.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,9 @@ class BronzeSchema:
     def parquet_options(self) -> dict:
         """Arguments of ``pq.ParquetWriter``.
 
-        Deltas suit times; statistics are kept where a reader prunes by them, elsewhere they cost more than they
-        give. Level sizes stay plain: split by byte they would take 8 % less, but DuckDB 1.5 can't read that.
+        Deltas suit times; statistics are kept where a reader prunes by them, elsewhere they cost more than
+        they give. Level sizes stay plain: split by byte they would take 8 % less, but DuckDB 1.5 can't read
+        that.
         """
         present = set(self.arrow.names)
         return {
@@ -56,7 +59,8 @@ class BronzeSchema:
             "use_dictionary": self.dictionary,
             "column_encoding": {c: "DELTA_BINARY_PACKED" for c in self.DELTA if c in present},
             "store_decimal_as_integer": True,
-            # Without Arrow's own schema every reader sees the logical types, and text is text, not a dictionary.
+            # Without Arrow's own schema every reader sees the logical types, and text is text, not a
+            # dictionary.
             "store_schema": False,
         }
 
@@ -74,7 +78,8 @@ _COMMON = [
     _field("_extra", pa.string(), nullable=True),
 ]
 _LOW_CARDINALITY = [
-    "source", "delivery_id", "publisher_id", "instrument_id", "contract", "side", "aggressor", "flags", "depth",
+    "source", "delivery_id", "publisher_id", "instrument_id", "contract",
+    "side", "aggressor", "flags", "depth",
 ]  # fmt: skip
 
 

@@ -24,14 +24,18 @@ except PackageNotFoundError:  # run from a checkout that isn't installed
 
 @dataclass(frozen=True)
 class Partition:
-    """One hour of one product: the key of a bronze folder. ``date`` is ISO, both are UTC of ``ts_event_ns``."""
+    """One hour of one product: the key of a bronze folder. ``date`` is ISO, both are UTC of
+    ``ts_event_ns``.
+    """
 
     symbol: str
     date: str
     hour: int
 
     def folder(self) -> str:
-        """Path below the dataset's folder; a symbol that isn't plain is percent-encoded as Hive readers expect."""
+        """Path below the dataset's folder; a symbol that isn't plain is percent-encoded as Hive readers
+        expect.
+        """
         return f"symbol={quote(self.symbol, safe=' ')}/date={self.date}/hour={self.hour:02d}"
 
 
@@ -66,8 +70,8 @@ class BronzeFile:
 class PartitionWriter:
     """Writes row groups, in the order of the rows, to a file in the stage.
 
-    The caller hands over tables of the schema whose rows are already sorted by the schema's order, across calls
-    too. The file is synced on ``close``; before that it is nothing.
+    The caller hands over tables of the schema whose rows are already sorted by the schema's order, across
+    calls too. The file is synced on ``close``; before that it is nothing.
     """
 
     def __init__(

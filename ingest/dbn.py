@@ -1,14 +1,14 @@
 """DBN files to bronze: `trades` and `mbp-10`, versions 1 to 3, plain or zstd.
 
-A file lands whole or not at all, once, whatever the order of the files and wherever a run was killed. One that can't
-be landed goes to ``raw/_quarantine/`` with the reason in its receipt, and the other files of the call land.
+A file lands whole or not at all, once, whatever the order of the files and wherever a run was killed. One
+that can't be landed goes to ``raw/_quarantine/`` with the reason in its receipt, and the other files of the
+call land.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ import numpy as np
 
 from ingest.bronze_schema import FUTURES_MBP10, FUTURES_TRADES
 from ingest.dbn_format import DbnHeader, open_dbn
-from ingest.errors import FailedFile, IngestError, RefusedFile
+from ingest.errors import FailedFile, RefusedFile
 from ingest.landing import (
     Delivery,
     hash_source,
@@ -94,19 +94,19 @@ def ingest(
 ) -> IngestReport:
     """Land DBN files as bronze under ``root``; returns what became of each.
 
-    ``paths`` are files or folders (all ``*.dbn`` and ``*.dbn.zst`` below them, hidden ones and ``_…`` folders left
-    out). A file whose sha256 has landed before is a no-op. ``recover`` also walks all of bronze for files that no
-    commit lists, deletes them, and lands what stands in ``raw/dbn`` without a receipt. ``progress`` is called with
-    (file, bytes done, bytes of the file).
+    ``paths`` are files or folders (all ``*.dbn`` and ``*.dbn.zst`` below them, hidden ones and ``_…``
+    folders left out). A file whose sha256 has landed before is a no-op. ``recover`` also walks all of
+    bronze for files that no commit lists, deletes them, and lands what stands in ``raw/dbn`` without a
+    receipt. ``progress`` is called with (file, bytes done, bytes of the file).
 
-    Bronze rows are in the order (``ts_event_ns``, ``sequence``, ``ordinal``), times in ns UTC, prices exact. Files
-    that can't land are in the report, not raised. One ingest at a time works on a lake; a second one waits.
+    Bronze rows are in the order (``ts_event_ns``, ``sequence``, ``ordinal``), times in ns UTC, prices
+    exact. Files that can't land are in the report, not raised. One ingest at a time works on a lake; a
+    second one waits.
 
-    Raises FileNotFoundError for a path that doesn't exist and ValueError for a folder without DBN files.
     Source: spec/market.md 3.1, 3.3, 4.1, 4.2.
     """
     root = root.resolve()
-    files = find_files(paths)
+    files, missing = find_files(paths)
     run_id, started_at = new_run_id("ingest"), now_utc()
     with ingest_lock(root):
         recovered = recover_interrupted(root)
@@ -114,8 +114,8 @@ def ingest(
         if recover and (root / "raw" / "dbn").is_dir():
             known = {f.resolve() for f in files}
             files += [f for f in _dbn_files(root / "raw" / "dbn") if f.resolve() not in known]
-        simulated = _simulated(root)
-        reports = [_ingest_file(root, path, run_id, simulated, progress) for path in files]
+        call = _Call(root, run_id, _simulated(root), progress)
+        reports = missing + [call.ingest_file(path) for path in files]
         report = IngestReport(run_id, reports, recovered, removed)
         write_rollups(root)
         write_run(
@@ -133,23 +133,22 @@ def ingest(
     return report
 
 
-def find_files(paths: list[Path]) -> list[Path]:
-    """The files that ``paths`` name, folders searched, each once, in order. Raises as `ingest` does."""
+def find_files(paths: list[Path]) -> tuple[list[Path], list[FileReport]]:
+    """The files that ``paths`` name, folders searched, each once and in order; and a failure for what holds
+    none.
+    """
     found: dict[Path, Path] = {}
+    missing = []
     for path in paths:
-        if path.is_dir():
-            inside = _dbn_files(path)
-            if not inside:
-                raise ValueError(
-                    f"{path} had no .dbn or .dbn.zst file, expected at least one; name the right folder"
-                )
-        elif os.path.lexists(path):
-            inside = [path]
-        else:
-            raise FileNotFoundError(f"{path} was not there, expected a DBN file or a folder of them")
+        inside = _dbn_files(path) if path.is_dir() else [path] if path.exists() else []
+        if not inside:
+            was = "folder had no .dbn or .dbn.zst file in it" if path.is_dir() else "path was not there"
+            missing.append(
+                FileReport(path, "failed", f"{was}, expected a DBN file or a folder of them; check the name")
+            )
         for file in inside:
             found.setdefault(file.resolve(), file)
-    return list(found.values())
+    return list(found.values()), missing
 
 
 def _dbn_files(folder: Path) -> list[Path]:
@@ -168,104 +167,119 @@ def _simulated(root: Path) -> set[str]:
     return set(_HEX64.findall(path.read_text())) if path.is_file() else set()
 
 
-def _ingest_file(
-    root: Path, path: Path, run_id: str, simulated: set[str], progress: Progress | None
-) -> FileReport:
-    try:
-        size = path.stat().st_size
-        sha256 = hash_source(path)
-    except OSError as error:
-        return FileReport(path, "failed", _told(error, "read the file"))
-    told = None if progress is None else lambda done: progress(path, done, size)
-    receipt = read_receipt(root, sha256[:16])
-    if receipt is not None and receipt["sha256"] != sha256:
-        reason = f"first 16 digits of its sha256 were those of {receipt['path']}, expected another id for other bytes"
-        return FileReport(path, "failed", reason)
-    if receipt is not None and receipt["status"] in VISIBLE_STATUS:
-        if told is not None:
-            told(size)
-        return _report(path, "already_landed", receipt)
-    try:
+@dataclass(frozen=True)
+class _Call:
+    """What all files of one call share."""
+
+    root: Path
+    run_id: str
+    simulated: set[str]
+    progress: Progress | None
+
+    def ingest_file(self, path: Path) -> FileReport:
         try:
-            return _land(root, path, sha256, size, run_id, simulated, told)
-        except RefusedFile as error:
-            return _quarantine(root, path, sha256, size, receipt, str(error))
-    except IngestError as error:
-        return FileReport(path, "failed", str(error))
-    except OSError as error:
-        return FileReport(path, "failed", _told(error, "write the lake"))
+            source = _Source(path, path.stat().st_size, hash_source(path))
+        except OSError as error:
+            return FileReport(path, "failed", _told(error, "read the file"))
+        try:
+            receipt = read_receipt(self.root, source.delivery_id)
+            if receipt is not None and receipt["sha256"] != source.sha256:
+                raise FailedFile(
+                    f"first 16 digits of its sha256 were those of {receipt['path']}, expected no two files "
+                    "to share them; land this one in a lake of its own"
+                )
+            if receipt is not None and receipt["status"] in VISIBLE_STATUS:
+                self._tell(source)(source.bytes)
+                return _report(path, "already_landed", receipt)
+            try:
+                return self._land(source, receipt)
+            except RefusedFile as error:
+                return self._quarantine(source, receipt, str(error))
+        except FailedFile as error:
+            return FileReport(path, "failed", str(error))
+        except OSError as error:
+            return FileReport(path, "failed", _told(error, "write the lake"))
 
-
-def _land(
-    root: Path,
-    path: Path,
-    sha256: str,
-    size: int,
-    run_id: str,
-    simulated: set[str],
-    progress: Callable[[int], None] | None,
-) -> FileReport:
-    source = "sim" if sha256 in simulated else "databento_dbn"
-    with Delivery(root, path, sha256, bronze_source=source) as delivery:
+    def _land(self, source: _Source, old: dict | None) -> FileReport:
+        """Bring one file in; ``old`` is the receipt of an earlier refusal of the same bytes."""
+        path, root = source.path, self.root
         with open_dbn(path) as stream:  # first, so that a file we refuse isn't copied here
             schema, folder = _SCHEMAS[stream.header.schema]
-        before = path.stat()
-        readable = delivery.copy_raw(root / "raw" / "dbn" / folder, path.name)
-        reread = partial(_blocks, readable)
-        with open_dbn(readable, frames_checked=True) as stream:
-            header = stream.header
-            symbols = SymbolMap(header.metadata)
-            router = PartitionRouter(
-                schema, symbols, source=source, delivery_id=delivery.id, stage=delivery.stage, reread=reread
-            )
-            try:
-                for records in stream.blocks(progress):
-                    router.add(records)
-                files = router.finish()
-            except BaseException:
-                router.abort()
-                raise
-        after = path.stat()
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise FailedFile(
-                "file changed while it was read, expected it to be complete; run again when it is"
-            )
-        receipt = _receipt(header, sha256, size) | {
-            "record_count": router.rows,
-            "ts_first_ns": router.ts_min_ns,
-            "ts_last_ns": router.ts_max_ns,
-            "symbols": symbols.seen_symbols(),
-            "date": symbols.first_day() or _day(header.metadata.start),
-            "status": "landed",
-        }
-        old = read_receipt(root, delivery.id)
-        obsolete = [root / old["path"]] if old is not None else []
-        delivery.publish(receipt, schema, files, run_id=run_id, obsolete=obsolete)
-        log.info("landed path=%s rows=%d files=%d run_id=%s", path, router.rows, len(files), run_id)
-        receipt |= {"path": str(delivery.raw_path.relative_to(root)), "delivery_id": delivery.id}
-        return _report(path, "landed", receipt, partitions=len(files), bytes_out=sum(f.bytes for f in files))
+        origin = "sim" if source.sha256 in self.simulated else "databento_dbn"
+        with Delivery(root, path, source.sha256, bronze_source=origin) as delivery:
+            before = path.stat()
+            readable = delivery.copy_raw(root / "raw" / "dbn" / folder, path.name)
+            with open_dbn(readable, frames_checked=True) as stream:
+                header = stream.header
+                symbols = SymbolMap(header.metadata)
+                router = PartitionRouter(
+                    schema,
+                    symbols,
+                    source=origin,
+                    delivery_id=delivery.id,
+                    stage=delivery.stage,
+                    reread=partial(_blocks, readable),
+                )
+                try:
+                    for records in stream.blocks(self._tell(source)):
+                        router.add(records)
+                    files = router.finish()
+                except BaseException:
+                    router.abort()
+                    raise
+            after = path.stat()
+            if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+                raise FailedFile("file changed while it was read, expected it complete; run again when it is")
+            receipt = _receipt(source, header) | {
+                "date": symbols.first_day() or _day(header.metadata.start),
+                "record_count": router.rows,
+                "ts_first_ns": router.ts_min_ns,
+                "ts_last_ns": router.ts_max_ns,
+                "status": "landed",
+                "symbols": symbols.seen_symbols(),
+            }
+            obsolete = [root / old["path"]] if old is not None else []
+            entry = delivery.publish(receipt, schema, files, run_id=self.run_id, obsolete=obsolete)
+        log.info("landed path=%s rows=%d files=%d run_id=%s", path, router.rows, len(files), self.run_id)
+        return _report(path, "landed", entry, partitions=len(files), bytes_out=sum(f.bytes for f in files))
+
+    def _quarantine(self, source: _Source, old: dict | None, reason: str) -> FileReport:
+        """Keep a copy of what can't land, with the reason in its receipt. Raises OSError as any landing."""
+        if old is None or old["reason"] != reason:
+            with Delivery(self.root, source.path, source.sha256) as delivery:
+                delivery.copy_raw(self.root / "raw" / "_quarantine", source.path.name)
+                delivery.publish(_receipt(source, None) | {"status": "quarantined", "reason": reason})
+        log.info("quarantined path=%s run_id=%s", source.path, self.run_id)
+        return FileReport(
+            source.path, "quarantined", reason, delivery_id=source.delivery_id, bytes_in=source.bytes
+        )
+
+    def _tell(self, source: _Source) -> Callable[[int], None]:
+        if self.progress is None:
+            return lambda done: None
+        return lambda done: self.progress(source.path, done, source.bytes)
 
 
-def _quarantine(root: Path, path: Path, sha256: str, size: int, old: dict | None, reason: str) -> FileReport:
-    """Keep a copy of what can't land, with the reason in its receipt. Raises OSError when even that can't be written."""
-    if old is None or old["reason"] != reason:
-        with Delivery(root, path, sha256) as delivery:
-            delivery.copy_raw(root / "raw" / "_quarantine", path.name)
-            receipt = _receipt(None, sha256, size) | {"status": "quarantined", "reason": reason}
-            delivery.publish(receipt)
-    log.info("quarantined path=%s", path)
-    return FileReport(path, "quarantined", reason, delivery_id=sha256[:16], bytes_in=size)
+@dataclass(frozen=True)
+class _Source:
+    path: Path
+    bytes: int
+    sha256: str
+
+    @property
+    def delivery_id(self) -> str:
+        return self.sha256[:16]
 
 
-def _receipt(header: DbnHeader | None, sha256: str, size: int) -> dict:
+def _receipt(source: _Source, header: DbnHeader | None) -> dict:
     """An entry of the raw manifest without its path, as far as the header says it."""
     return {
         "provider": "databento",
         "dataset": header and header.dataset,
         "schema": header and header.schema,
         "date": None,
-        "bytes": size,
-        "sha256": sha256,
+        "bytes": source.bytes,
+        "sha256": source.sha256,
         "record_count": None,
         "ts_first_ns": None,
         "ts_last_ns": None,

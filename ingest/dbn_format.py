@@ -39,7 +39,9 @@ _SIGNED = {"<u8": "<i8", "<u4": "<i4", "<u2": "<i2", "S1": "u1"}
 
 @dataclass(frozen=True)
 class DbnHeader:
-    """What the head of a DBN file says: version, dataset code, schema and the record layout that follows from it."""
+    """What the head of a DBN file says: version, dataset code, schema and the record layout that follows
+    from it.
+    """
 
     version: int
     dataset: str
@@ -69,10 +71,11 @@ class DbnStream:
         return b"".join(parts)
 
     def blocks(self, progress: Callable[[int], None] | None = None) -> Iterator[np.ndarray]:
-        """Yield the records in file order as structured arrays of at most 8,192, views into one reused buffer.
+        """Yield the records in file order as structured arrays of at most 8,192, views into one reused
+        buffer.
 
-        ``progress`` is called with the number of file bytes read so far. Raises RefusedFile when the last record
-        is incomplete or a record is not of the header's schema.
+        ``progress`` is called with the number of file bytes read so far. Raises RefusedFile when the last
+        record is incomplete or a record is not of the header's schema.
         """
         dtype, word = self.header.dtype, self.header.first_word
         size = dtype.itemsize
@@ -86,8 +89,8 @@ class DbnStream:
                 continue
             if have % size:
                 raise RefusedFile(
-                    f"last record was {have % size} bytes after {done + have // size} whole ones, expected {size}; "
-                    "the file is truncated, fetch it again"
+                    f"last record was {have % size} bytes after {done + have // size} whole ones, "
+                    f"expected {size}; the file is truncated, fetch it again"
                 )
             if have:
                 records = np.frombuffer(view[:have], dtype)
@@ -96,8 +99,9 @@ class DbnStream:
                     at = int(np.argmax(wrong))
                     was = int(records["first_word"][at])
                     raise RefusedFile(
-                        f"record {done + at} was of rtype {was >> 8:#04x} and {(was & 255) * 4} bytes, expected "
-                        f"{word >> 8:#04x} and {(word & 255) * 4} ({self.header.schema}); split the file by schema"
+                        f"record {done + at} was of rtype {was >> 8:#04x} and {(was & 255) * 4} bytes, "
+                        f"expected {word >> 8:#04x} and {(word & 255) * 4} ({self.header.schema}); "
+                        "the file is damaged or of several schemas, split it by schema"
                     )
                 done += len(records)
                 yield records
@@ -110,9 +114,11 @@ class DbnStream:
 
 @contextmanager
 def open_dbn(path: Path, *, frames_checked: bool = False) -> Iterator[DbnStream]:
-    """Open a DBN file whose frames are complete; raises RefusedFile when it is not one, or not of a schema we land.
+    """Open a DBN file whose frames are complete; raises RefusedFile when it is not one, or not of a schema
+    we land.
 
-    Decoder errors (a flipped byte under a checksum, for one) come out as RefusedFile, also from ``blocks()``.
+    Decoder errors (a flipped byte under a checksum, for one) come out as RefusedFile, also from
+    ``blocks()``.
     """
     with open(path, "rb") as file:
         magic = int.from_bytes(file.read(4), "little")
@@ -130,13 +136,14 @@ def open_dbn(path: Path, *, frames_checked: bool = False) -> Iterator[DbnStream]
                 yield DbnStream(file, stream, compressed=True)
         except zstandard.ZstdError as error:
             raise RefusedFile(
-                f"zstd stream was damaged near byte {file.tell()} ({error}), expected intact frames; fetch the file again"
+                f"zstd stream was damaged near byte {file.tell()} ({error}), expected intact frames; "
+                "fetch the file again"
             ) from error
 
 
 def require_whole_frames(path: Path) -> None:
-    """Walk the zstd frames by their block headers, decompressing nothing; raises RefusedFile unless the last one ends
-    exactly where the file ends.
+    """Walk the zstd frames by their block headers, decompressing nothing; raises RefusedFile unless the
+    last one ends exactly where the file ends.
 
     A decoder alone can't tell: at the end of a cut file it just stops giving bytes.
     """
@@ -154,7 +161,9 @@ def require_whole_frames(path: Path) -> None:
 
 
 def _frame_end(fd: int, at: int) -> int:
-    """Position after the frame that starts at ``at``; beyond the end of the file when the frame is incomplete."""
+    """Position after the frame that starts at ``at``; beyond the end of the file when the frame is
+    incomplete.
+    """
     head = os.pread(fd, 8, at)
     if len(head) < 8:  # the smallest frame is longer
         return at + 9
@@ -163,7 +172,8 @@ def _frame_end(fd: int, at: int) -> int:
         return at + 8 + int.from_bytes(head[4:], "little")
     if magic != _ZSTD_MAGIC:
         raise RefusedFile(
-            f"bytes from {at} were {head[:4]!r}, expected a zstd frame; the file has a foreign tail, fetch it again"
+            f"bytes from {at} were {head[:4]!r}, expected a zstd frame; "
+            "the file has a foreign tail, fetch it again"
         )
     descriptor = head[4]
     single_segment = descriptor >> 5 & 1
@@ -184,8 +194,8 @@ def _read_header(read: Callable[[int], bytes]) -> DbnHeader:
     head = read(8)
     if head[:3] != b"DBN":
         raise RefusedFile(
-            f"first bytes were {head[:4]!r}, expected b'DBN': not a DBN file, or a fragment without its header; "
-            "without the header's mappings its instruments have no names"
+            f"first bytes were {head[:4]!r}, expected b'DBN': not a DBN file, or a fragment without "
+            "its header; without the header's mappings its instruments have no names"
         )
     if len(head) < 8:
         raise RefusedFile(f"file was {len(head)} bytes long, expected a DBN header; fetch it again")

@@ -1,7 +1,7 @@
 """Fixed records to contiguous columns: the buffer between a DBN stream and a Parquet row group.
 
-A block of 8,192 records fits the processor's cache, so copying it column by column with a stride costs about as
-much as one pass over it. Nothing here loops over rows.
+A block of 8,192 records fits the processor's cache, so copying it column by column with a stride costs
+about as much as one pass over it. Nothing here loops over rows.
 """
 
 from __future__ import annotations
@@ -55,8 +55,7 @@ _AGGRESSOR[ord("B")], _AGGRESSOR[ord("A")] = 1, -1
 class RowBuffer:
     """Up to ``capacity`` rows of one bronze schema as columns, in the order they were appended.
 
-    All columns are carved from one allocation: untouched pages cost nothing, and all of it goes back to the system
-    when the buffer is dropped.
+    All columns are carved from one allocation, which goes back to the system when the buffer is dropped.
     """
 
     def __init__(self, schema: BronzeSchema, capacity: int) -> None:
@@ -78,10 +77,11 @@ class RowBuffer:
             at += sizes[name]
         self.capacity = capacity
         self.rows = 0
-        self.high_water = 0
 
     def append(self, records: np.ndarray, ordinals: np.ndarray | int, contracts: np.ndarray) -> None:
-        """Copy ``records`` (n,) in; ``ordinals`` is (n,) or the first of n consecutive ones, ``contracts`` (n,) codes."""
+        """Copy ``records`` (n,) in; ``ordinals`` is (n,) or the first of n consecutive ones, ``contracts``
+        (n,) codes.
+        """
         start, end = self.rows, self.rows + len(records)
         for name, field in self._sources.items():
             self.columns[name][start:end] = records[field]
@@ -90,10 +90,11 @@ class RowBuffer:
         self.columns["ordinal"][start:end] = ordinals
         self.columns["contract"][start:end] = contracts
         self.rows = end
-        self.high_water = max(self.high_water, end)
 
     def sort(self) -> None:
-        """Bring the rows into (ts_event_ns, sequence, ordinal) order; rows of equal time and sequence keep theirs."""
+        """Bring the rows into (ts_event_ns, sequence, ordinal) order; rows of equal time and sequence keep
+        theirs.
+        """
         n = self.rows
         ts, sequence = self.columns["ts_event_ns"][:n], self.columns["sequence"][:n]
         back = ts[1:] < ts[:-1]
@@ -103,6 +104,12 @@ class RowBuffer:
         order = np.lexsort((sequence, ts))
         for column in self.columns.values():
             column[:n] = column[:n][order]
+
+    def take_over(self, other: RowBuffer) -> None:
+        """Copy all rows of a smaller buffer in front of nothing: this one must be empty."""
+        for name, column in self.columns.items():
+            column[: other.rows] = other.columns[name][: other.rows]
+        self.rows = other.rows
 
     def key(self, row: int) -> tuple[int, int]:
         return int(self.columns["ts_event_ns"][row]), int(self.columns["sequence"][row])
@@ -116,11 +123,12 @@ class RowBuffer:
     def table(
         self, schema: BronzeSchema, rows: int, contracts: list[str], source: str, delivery_id: str
     ) -> pa.Table:
-        """The first ``rows`` rows as an Arrow table over this buffer's memory: use it before the next append.
+        """The first ``rows`` rows as an Arrow table over this buffer's memory: use it before the next
+        append.
 
-        Sentinels become NULL (level sizes: 0). Raises RefusedFile naming the record where a value has no place in
-        the schema: an unknown action or side, a price beyond DECIMAL(18,9), a size beyond INTEGER, a trade without
-        price or size.
+        Sentinels become NULL (level sizes: 0). Raises RefusedFile naming the record where a value has no
+        place in the schema: an unknown action or side, a price beyond DECIMAL(18,9), a size beyond INTEGER,
+        a trade without price or size.
         """
         made: dict[str, pa.Array] = {
             "source": _constant(source, rows),

@@ -1,4 +1,6 @@
-"""What can go wrong with one file of an ingest call. Every message is one line: what was, what was expected, what to do."""
+"""What can go wrong with one file of an ingest call. Every message is one line: what was, what was
+expected, what to do.
+"""
 
 
 class IngestError(Exception):
@@ -6,8 +8,12 @@ class IngestError(Exception):
 
 
 class RefusedFile(IngestError):
-    """The bytes of the file can't be landed whole. It goes to ``raw/_quarantine/``; nothing of it enters bronze."""
+    """The bytes of the file can't be landed whole. It goes to ``raw/_quarantine/``; nothing of it enters
+    bronze.
+    """
 
 
 class FailedFile(IngestError):
-    """The surroundings failed (unreadable file, full disk). Nothing of the file is kept; run again when it is mended."""
+    """The surroundings failed (unreadable file, full disk). Nothing of the file is kept; run again when it
+    is mended.
+    """

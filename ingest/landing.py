@@ -1,9 +1,9 @@
 """One delivery as a transaction on the file system, for all loaders.
 
-Everything is built in ``lake/_stage/ingest-<delivery_id>/``. Before the first file leaves it, ``plan.json`` there
-names every path that will appear; then raw file, data files and commit records are renamed into place, and the
-receipt is written last. A reader believes the receipt only, so the delivery appears whole or not at all. Whoever
-finds a stage folder without its receipt takes back what the plan names.
+Everything is built in ``lake/_stage/ingest-<delivery_id>/``. Before the first file leaves it, ``plan.json``
+there names every path that will appear; then raw file, data files and commit records are renamed into
+place, and the receipt is written last. A reader believes the receipt only, so the delivery appears whole or
+not at all. Whoever finds a stage folder without its receipt takes back what the plan names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from ingest.bronze_schema import BronzeSchema
 from ingest.bronze_writer import BronzeFile
-from ingest.errors import FailedFile, RefusedFile
+from ingest.errors import FailedFile
 from lake import atomic
 from lake.bronze import VISIBLE_STATUS
 from lake.paths import bronze_dir, receipts_dir, stage_dir
@@ -35,7 +35,9 @@ _COPY_BYTES = 1 << 20
 
 @contextlib.contextmanager
 def ingest_lock(root: Path) -> Iterator[None]:
-    """Hold the lake's one ingest lock; says once who holds it when it has to wait. A killed holder frees it."""
+    """Hold the lake's one ingest lock; says once who holds it when it has to wait. A killed holder frees
+    it.
+    """
     stage_dir(root).mkdir(parents=True, exist_ok=True)
     path = stage_dir(root) / "ingest.lock"
     holder = path.with_suffix(".pid")
@@ -62,7 +64,7 @@ def read_receipt(root: Path, delivery_id: str) -> dict | None:
 
 
 def hash_source(path: Path, progress: Callable[[int], None] | None = None) -> str:
-    """sha256 of a file, hex; ``progress`` gets the bytes read so far. Raises OSError when it can't be read."""
+    """sha256 of a file, hex; ``progress`` gets the bytes read so far. Raises OSError if it can't be read."""
     digest, done = hashlib.sha256(), 0
     with open(path, "rb") as f:
         while part := f.read(_COPY_BYTES):
@@ -76,7 +78,8 @@ def hash_source(path: Path, progress: Callable[[int], None] | None = None) -> st
 class Delivery:
     """One source file on its way in. ``stage`` is its own folder; leave the ``with`` block and it is gone.
 
-    Without a call of ``publish`` nothing stays. With one, everything stays, or, after an exception inside it, nothing.
+    Without a call of ``publish`` nothing stays. With one, everything stays, or, after an exception inside
+    it, nothing.
     """
 
     def __init__(self, root: Path, source: Path, sha256: str, *, bronze_source: str = "") -> None:
@@ -95,16 +98,17 @@ class Delivery:
         if kind is None:
             _remove_stage(self.stage)
             return
-        # The error that brought us here matters more than one of cleaning up; the next ingest cleans what is left.
+        # The error that brought us here matters more than one of cleaning up; the next ingest cleans what
+        # is left.
         with contextlib.suppress(OSError):
             _take_back(self.root, self.stage)
 
     def copy_raw(self, folder: Path, name: str) -> Path:
         """Bring the source into ``folder`` under ``name`` and return the path to read it from.
 
-        A file already inside ``folder`` stays where it is. A taken name with the same bytes is used as it is; with
-        other bytes the copy gets the first 8 digits of its sha256 before its suffix. The copy appears only with
-        ``publish``. Raises FailedFile when the source changes while it is copied.
+        A file already inside ``folder`` stays where it is. A taken name with the same bytes is used as it
+        is; with other bytes the copy gets the first 8 digits of its sha256 before its suffix. The copy
+        appears only with ``publish``. Raises FailedFile when the source changes while it is copied.
         """
         resolved = self.source.resolve()
         if resolved.is_relative_to(folder.resolve()):
@@ -142,11 +146,11 @@ class Delivery:
         *,
         run_id: str = "",
         obsolete: Sequence[Path] = (),
-    ) -> None:
+    ) -> dict:
         """Put everything in place and write the receipt last; ``obsolete`` files go after it.
 
-        ``receipt`` is the entry of the raw manifest; the path is added here. Raises OSError when a write fails; then
-        leaving the ``with`` block takes all of it back.
+        ``receipt`` is the entry of the raw manifest without its path; what was written is returned. Raises
+        OSError when a write fails; then leaving the ``with`` block takes all of it back.
         """
         records = {} if schema is None else self._records(schema, files, run_id)
         bronze = bronze_dir(self.root)
@@ -155,9 +159,9 @@ class Delivery:
             moves.insert(0, self._raw)
         for path in records:
             if path.exists():
-                raise RefusedFile(
-                    f"{path.name} was already there from another delivery, expected 8 digits to tell them apart; "
-                    "land one of the two files in a lake of its own"
+                raise FailedFile(
+                    f"{path.name} was already there from another delivery, expected 8 digits to tell them "
+                    "apart; land one of the two files in a lake of its own"
                 )
         plan = {
             "targets": [self._relative(path) for path in [*(dst for _, dst in moves), *records]],
@@ -174,10 +178,11 @@ class Delivery:
             atomic.write_json(path, record)
         for folder in sorted(made, reverse=True):
             atomic.fsync_dir(folder)
-        entry = {"path": self._relative(self.raw_path)} | receipt
-        atomic.write_json(_receipt_path(self.root, self.id), entry | {"delivery_id": self.id})
+        entry = {"path": self._relative(self.raw_path)} | receipt | {"delivery_id": self.id}
+        atomic.write_json(_receipt_path(self.root, self.id), entry)
         for path in obsolete:
             path.unlink(missing_ok=True)
+        return entry
 
     def _records(self, schema: BronzeSchema, files: Sequence[BronzeFile], run_id: str) -> dict[Path, dict]:
         metadata = bronze_dir(self.root) / schema.folder / "_metadata"
@@ -210,7 +215,9 @@ def split_suffix(name: str) -> tuple[str, str]:
 
 
 def recover_interrupted(root: Path) -> int:
-    """Take back or finish what killed ingests left; returns how many deliveries that were. Call under the lock."""
+    """Take back or finish what killed ingests left; returns how many deliveries that were. Call under the
+    lock.
+    """
     count = 0
     for stage in sorted(stage_dir(root).glob(f"{_PREFIX}*")):
         if not stage.is_dir():
@@ -225,7 +232,8 @@ def recover_interrupted(root: Path) -> int:
 
 
 def sweep_orphans(root: Path) -> list[str]:
-    """Delete every bronze file and commit record that no reader sees; returns their paths relative to ``root``.
+    """Delete every bronze file and commit record that no reader sees; returns their paths relative to
+    ``root``.
 
     The thorough form of ``recover_interrupted``, for a lake whose stage was lost: it walks all of bronze.
     """
@@ -249,7 +257,9 @@ def sweep_orphans(root: Path) -> list[str]:
 
 
 def _take_back(root: Path, stage: Path) -> None:
-    """Finish a delivery that has its receipt; undo one that doesn't. The stage goes last, so this can be repeated."""
+    """Finish a delivery that has its receipt; undo one that doesn't. The stage goes last, so this can be
+    repeated.
+    """
     plan_path = stage / "plan.json"
     if plan_path.is_file():
         plan = json.loads(plan_path.read_text())

@@ -1,9 +1,10 @@
 """Rows in file order to sorted partitions, in bounded memory at any file size and any disorder.
 
-A file is ordered by ``ts_recv``, a partition by (``ts_event_ns``, ``sequence``, ``ordinal``): nearly the same. So
-the common way is a stream: each open hour holds back a window of rows, sorts it where needed, and writes whole row
-groups. An hour that this can't serve (a row older than what is written, more products at once than memory holds)
-is given up and built again from a second reading of the file, by an external sort. The result is the same.
+A file is ordered by ``ts_recv``, a partition by (``ts_event_ns``, ``sequence``, ``ordinal``): nearly the
+same. So the common way is a stream: each open hour holds back a window of rows, sorts it where needed, and
+writes whole row groups. An hour that this can't serve (a row older than what is written, more products at
+once than memory holds) is given up and built again from a second reading of the file, by an external sort.
+The result is the same.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from ingest.errors import RefusedFile
 from ingest.symbology import DAY_NS, SymbolMap, product_root
 
 HOUR_NS = 3_600_000_000_000
-WINDOW_ROWS = 40_960  # seconds of the busiest book; exchanges' clocks differ by less than one
+WINDOW_ROWS = 16_384  # more than a second of the busiest book; exchanges' clocks differ by less
+GRACE_NS = 120_000_000_000  # how long after its end, by ``ts_recv``, an hour stays open for late rows
 BUFFER_BYTES = 150 << 20
-_PAGE = 4096
+_FIRST_ROWS = 2048  # a new hour's buffer; it grows once to a window, once to its full size
 
 
 class _Disordered(Exception):
@@ -35,30 +37,42 @@ class _Disordered(Exception):
 class _OpenPartition:
     """One hour under construction: a buffer of a row group and the window, and the file it flows to."""
 
-    def __init__(self, router: PartitionRouter, partition: Partition) -> None:
+    def __init__(self, router: PartitionRouter, key: tuple[int, int]) -> None:
         self._router = router
-        self._buffer = RowBuffer(router.schema, router.row_group_rows + router.window_rows)
-        self._writer = PartitionWriter(router.schema, partition, router.delivery_id, router.stage)
+        self.key = key
+        self._buffer = router.buffers.take(_FIRST_ROWS)
+        self._writer = PartitionWriter(router.schema, router.partition(key), router.delivery_id, router.stage)
         self._last_key: tuple[int, int] | None = None
         self.last_seen = 0
         self.rows = 0
 
     @property
-    def touched_bytes(self) -> int:
-        columns = len(self._buffer.columns)
-        return self._buffer.high_water * self._buffer.row_bytes + columns * _PAGE
+    def buffer_bytes(self) -> int:
+        return self._buffer.capacity * self._buffer.row_bytes
 
     def append(self, records: np.ndarray, ordinals: np.ndarray | int, contracts: np.ndarray) -> None:
         self.rows += len(records)
         done = 0
         while done < len(records):
+            if self._buffer.rows == self._buffer.capacity:
+                self._grow_or_write()
             take = min(len(records) - done, self._buffer.capacity - self._buffer.rows)
             part = slice(done, done + take)
             first = ordinals + done if isinstance(ordinals, int) else ordinals[part]
             self._buffer.append(records[part], first, contracts[part])
             done += take
-            if self._buffer.rows == self._buffer.capacity:
-                self._write(self._router.row_group_rows)
+
+    def _grow_or_write(self) -> None:
+        router = self._router
+        if self._buffer.capacity < router.window_rows:
+            self._buffer = router.buffers.grow(self._buffer, router.window_rows)
+        elif self._buffer.capacity < router.buffers.full_rows:
+            # A window's worth of rows has come for this hour: the hours before it are over, their memory is
+            # free.
+            router.close_before(self.key)
+            self._buffer = router.buffers.grow(self._buffer, router.buffers.full_rows)
+        else:
+            self._write(router.row_group_rows)
 
     def _write(self, rows: int) -> None:
         buffer, router = self._buffer, self._router
@@ -75,17 +89,45 @@ class _OpenPartition:
     def close(self) -> BronzeFile:
         while self._buffer.rows:
             self._write(min(self._buffer.rows, self._router.row_group_rows))
+        self._router.buffers.give_back(self._buffer)
         return self._writer.close()
 
     def abort(self) -> None:
+        self._router.buffers.give_back(self._buffer)
         self._writer.abort()
 
 
-class PartitionRouter:
-    """Takes the blocks of one delivery in file order (``add``), gives its finished bronze files (``finish``).
+class _Buffers:
+    """Row buffers in a few sizes, one spare of each kept: fresh memory costs as much as the copy into it."""
 
-    ``reread`` opens the same records once more, for the hours that could not be streamed. Peak memory is bounded by
-    ``buffer_bytes`` and one more buffer. Files stand in ``stage`` until the delivery places them.
+    def __init__(self, schema: BronzeSchema, full_rows: int) -> None:
+        self.full_rows = full_rows
+        self._schema = schema
+        self._spare: dict[int, RowBuffer] = {}
+
+    def take(self, rows: int) -> RowBuffer:
+        rows = min(rows, self.full_rows)
+        buffer = self._spare.pop(rows, None) or RowBuffer(self._schema, rows)
+        buffer.rows = 0
+        return buffer
+
+    def grow(self, buffer: RowBuffer, rows: int) -> RowBuffer:
+        larger = self.take(rows)
+        larger.take_over(buffer)
+        self.give_back(buffer)
+        return larger
+
+    def give_back(self, buffer: RowBuffer) -> None:
+        self._spare[buffer.capacity] = buffer
+
+
+class PartitionRouter:
+    """Takes the blocks of one delivery in file order (``add``), gives its finished bronze files
+    (``finish``).
+
+    ``reread`` opens the same records once more, for the hours that could not be streamed. Peak memory is
+    bounded by ``buffer_bytes`` and one more buffer. Files stand in ``stage`` until the delivery places
+    them.
     """
 
     def __init__(
@@ -108,6 +150,7 @@ class PartitionRouter:
         self.roots = sorted(set(roots))
         self._root_of_code = np.array([self.roots.index(r) for r in roots], dtype=np.int64)
         self._reread = reread
+        self.buffers = _Buffers(schema, row_group_rows + window_rows)
         self._open: dict[tuple[int, int], _OpenPartition] = {}
         self._files: dict[tuple[int, int], BronzeFile] = {}
         self._given_up: set[tuple[int, int]] = set()
@@ -117,18 +160,25 @@ class PartitionRouter:
         self.ts_max_ns: int | None = None
 
     def add(self, records: np.ndarray) -> None:
-        """Route one block. Raises RefusedFile for a row without a contract or with a time outside bronze's range."""
-        contracts = self._contracts(records, self.rows)
-        low, high = _require_range(records["ts_event"], self.rows)
+        """Route one block. Raises RefusedFile for a row without a contract or with a time outside bronze's
+        range.
+        """
+        ts_event, ts_recv = (
+            np.ascontiguousarray(records["ts_event"]),
+            np.ascontiguousarray(records["ts_recv"]),
+        )
+        low, high = _require_range(ts_event, self.rows)
+        contracts = self._contracts(records["instrument_id"], ts_event, ts_recv, self.rows)
         self.ts_min_ns = low if self.ts_min_ns is None else min(low, self.ts_min_ns)
         self.ts_max_ns = high if self.ts_max_ns is None else max(high, self.ts_max_ns)
-        for key, rows in self._split(records, contracts, low, high):
+        for key, rows in self._split(ts_event, contracts, low, high):
             if rows is None:
                 self._append(key, records, self.rows, contracts)
             else:
                 self._append(key, records[rows], rows + self.rows, contracts[rows])
         self.rows += len(records)
-        self._close_idle()
+        if len(self._open) > 1:
+            self._close_past(max(int(ts_recv[0]), low))
 
     def finish(self) -> list[BronzeFile]:
         """Close what is open, build what was given up, and return all files by (date, hour, symbol)."""
@@ -148,16 +198,19 @@ class PartitionRouter:
             partition.abort()
         self._open.clear()
 
-    def _contracts(self, records: np.ndarray, first_record: int) -> np.ndarray:
-        ts_recv = records["ts_recv"]
-        if ts_recv.min() < 0:  # undefined: the event's own day decides
-            ts_recv = np.where(ts_recv < 0, records["ts_event"], ts_recv)
-        first, last = int(ts_recv.min()) // DAY_NS, int(ts_recv.max()) // DAY_NS
-        days = np.full(len(records), first) if first == last else ts_recv // DAY_NS
-        return self.symbols.codes(records["instrument_id"], days, first_record)
+    def _contracts(
+        self, instrument_ids: np.ndarray, ts_event: np.ndarray, ts_recv: np.ndarray, first_record: int
+    ) -> np.ndarray:
+        first, last = int(ts_recv.min()), int(ts_recv.max())
+        if first < 0:  # undefined: the event's own day decides
+            ts_recv = np.where(ts_recv < 0, ts_event, ts_recv)
+            first, last = int(ts_recv.min()), int(ts_recv.max())
+        day = first // DAY_NS
+        days = np.full(len(ts_recv), day) if day == last // DAY_NS else ts_recv // DAY_NS
+        return self.symbols.codes(np.ascontiguousarray(instrument_ids), days, first_record)
 
     def _split(
-        self, records: np.ndarray, contracts: np.ndarray, low: int, high: int
+        self, ts_event: np.ndarray, contracts: np.ndarray, low: int, high: int
     ) -> Iterator[tuple[tuple[int, int], np.ndarray | None]]:
         """Rows of the block by (root, hour); None for all of them, the usual block."""
         first, last = low // HOUR_NS, high // HOUR_NS
@@ -165,7 +218,7 @@ class PartitionRouter:
         if first == last and (roots is None or (roots == roots[0]).all()):
             yield (0 if roots is None else int(roots[0]), first), None
             return
-        hours = records["ts_event"] // HOUR_NS
+        hours = ts_event // HOUR_NS
         combined = hours if roots is None else roots * (last + 1) + hours
         for value in np.unique(combined):
             root, hour = (0, value) if roots is None else divmod(value, last + 1)
@@ -185,7 +238,7 @@ class PartitionRouter:
             if key[0] in self._crowded_out:
                 self._given_up.add(key)
                 return
-            partition = self._open[key] = _OpenPartition(self, self._partition(key))
+            partition = self._open[key] = _OpenPartition(self, key)
         partition.last_seen = self.rows + len(records)
         try:
             partition.append(records, ordinals, contracts)
@@ -195,7 +248,7 @@ class PartitionRouter:
         self._make_room(key)
 
     def _make_room(self, current: tuple[int, int]) -> None:
-        while len(self._open) > 1 and sum(p.touched_bytes for p in self._open.values()) > self.buffer_bytes:
+        while len(self._open) > 1 and sum(p.buffer_bytes for p in self._open.values()) > self.buffer_bytes:
             # First an earlier hour of a product that has moved on: nothing or little will come for it.
             past = [
                 k
@@ -209,9 +262,14 @@ class PartitionRouter:
             self._crowded_out.add(victim[0])
             self._give_up(victim)
 
-    def _close_idle(self) -> None:
-        for key in [k for k, p in self._open.items() if self.rows - p.last_seen > self.window_rows]:
+    def _close_past(self, now_ns: int) -> None:
+        for key in [k for k in self._open if (k[1] + 1) * HOUR_NS + GRACE_NS < now_ns]:
             self._close(key)
+
+    def close_before(self, key: tuple[int, int]) -> None:
+        """Close the hours of the same product before that of ``key``."""
+        for past in [k for k in self._open if k[0] == key[0] and k[1] < key[1]]:
+            self._close(past)
 
     def _close(self, key: tuple[int, int]) -> None:
         partition = self._open[key]
@@ -226,7 +284,7 @@ class PartitionRouter:
         self._open.pop(key).abort()
         self._given_up.add(key)
 
-    def _partition(self, key: tuple[int, int]) -> Partition:
+    def partition(self, key: tuple[int, int]) -> Partition:
         start = datetime.fromtimestamp(key[1] * 3600, UTC)
         return Partition(self.roots[key[0]], start.date().isoformat(), start.hour)
 
@@ -234,9 +292,9 @@ class PartitionRouter:
         sorter = _ExternalSort(self.stage / "spill", chunk_rows=max(2, self.buffer_bytes // 8 // 400))
         seen = 0
         for records in self._reread():
-            contracts = self._contracts(records, seen)
-            low, high = _require_range(records["ts_event"], seen)
-            for key, rows in self._split(records, contracts, low, high):
+            ts_event = records["ts_event"]
+            contracts = self._contracts(records["instrument_id"], ts_event, records["ts_recv"], seen)
+            for key, rows in self._split(ts_event, contracts, int(ts_event.min()), int(ts_event.max())):
                 if key in self._given_up:
                     at = np.arange(len(records)) if rows is None else rows
                     sorter.add(records[at], at + seen, contracts[at], key[0])
@@ -255,7 +313,7 @@ class PartitionRouter:
                 if key != current:
                     if partition is not None:
                         self._files[current] = partition.close()
-                    current, partition = key, _OpenPartition(self, self._partition(key))
+                    current, partition = key, _OpenPartition(self, key)
                     self._open = {key: partition}
                 partition.append(part["record"], part["ordinal"], part["contract"])
         if partition is not None:
@@ -266,9 +324,9 @@ class PartitionRouter:
 class _ExternalSort:
     """Rows sorted by (root, ts_event, sequence, ordinal) with a bounded number of them in memory.
 
-    Sorted runs of ``chunk_rows`` go to files of fixed records. Merging always reads on in the run whose next row is
-    the smallest: what is not yet safe to give out is then at most one slice of each run, so a pool of two chunks
-    gives out a whole one each time it is sorted.
+    Sorted runs of ``chunk_rows`` go to files of fixed records. Merging always reads on in the run whose
+    next row is the smallest: what is not yet safe to give out is then at most one slice of each run, so a
+    pool of two chunks gives out a whole one each time it is sorted.
     """
 
     def __init__(self, folder: Path, *, chunk_rows: int) -> None:
@@ -349,7 +407,7 @@ def _require_range(ts_event: np.ndarray, first_record: int) -> tuple[int, int]:
         bad = (ts_event <= TS_EVENT_MIN_NS) | (ts_event >= TS_EVENT_MAX_NS)
         row = int(np.argmax(bad))
         raise RefusedFile(
-            f"ts_event was {int(ts_event[row]) % 2**64} ns in record {first_record + row}, expected between the years "
-            "2000 and 2100; the file is damaged, fetch it again"
+            f"ts_event was {int(ts_event[row]) % 2**64} ns in record {first_record + row}, expected between "
+            "the years 2000 and 2100; the file is damaged, fetch it again"
         )
     return low, high

@@ -1,4 +1,5 @@
-"""The readable roll-ups `raw/manifest.json` and `lake/bronze/manifest.json`, made of receipts and commit records.
+"""The readable roll-ups `raw/manifest.json` and `lake/bronze/manifest.json`, made of receipts and commit
+records.
 
 They are for people and tools; what is visible is said by the records alone (architecture D6).
 """
@@ -17,7 +18,8 @@ from lake.paths import bronze_dir, receipts_dir
 _SCHEMAS = (FUTURES_MBP10, FUTURES_TRADES)
 # Keys of the raw manifest's file entries, in their order; receipts hold some more.
 _FILE_KEYS = (
-    "path", "provider", "dataset", "schema", "date", "bytes", "sha256", "record_count", "ts_first_ns", "ts_last_ns",
+    "path", "provider", "dataset", "schema", "date", "bytes", "sha256",
+    "record_count", "ts_first_ns", "ts_last_ns",
     "format_version", "downloaded_at", "request_id", "status", "reason", "archived_uri", "symbols",
 )  # fmt: skip
 
@@ -48,7 +50,8 @@ def _bronze(root: Path, receipts: dict[str, dict]) -> dict:
             partition = partitions.setdefault(
                 key,
                 {
-                    "schema": record["schema"], "key": file["key"], "date": record["date"], "hour": file["hour"],
+                    "schema": record["schema"], "key": file["key"],
+                    "date": record["date"], "hour": file["hour"],
                     "files": [], "rows": 0, "ts_min_ns": file["ts_min_ns"], "ts_max_ns": file["ts_max_ns"],
                     "source_files": [], "run_id": record["run_id"], "status": record["status"],
                 },

@@ -23,7 +23,9 @@ def new_run_id(mode: str) -> str:
 def write_run(
     root: Path, run_id: str, *, config: dict, counts: dict, status: str, started_at: str, **more: object
 ) -> None:
-    """Write ``_meta/runs/<run_id>.json``; ``config`` enters by its digest too, so that equal calls can be found."""
+    """Write ``_meta/runs/<run_id>.json``; ``config`` enters by its digest too, so that equal calls can be
+    found.
+    """
     canonical = json.dumps(config, sort_keys=True)
     record = {
         "run_id": run_id,

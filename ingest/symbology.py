@@ -1,6 +1,8 @@
-"""From the numeric ids of a file to contracts: by id *and* UTC date of ``ts_recv``, from the file's own mappings.
+"""From the numeric ids of a file to contracts: by id *and* UTC date of ``ts_recv``, from the file's own
+mappings.
 
-Ids are reused: in one month of options 10,012 of 10,181 meant more than one contract. Intervals are [start, end).
+Ids are reused: in one month of options 10,012 of 10,181 meant more than one contract. Intervals are [start,
+end).
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ _CONTINUOUS = re.compile(r"\.[a-z]\.\d+$")
 def product_root(contract: str) -> str:
     """Product of a raw contract symbol: up to its month code and year (``ESZ5`` → ``ES``).
 
-    A spread takes the root of its first leg (``ESZ5-ESH6``, ``ES:BF Z5-H6-M6``); anything else stays as it is.
+    A spread takes the root of its first leg (``ESZ5-ESH6``, ``ES:BF Z5-H6-M6``); anything else stays as it
+    is.
     """
     first_leg = contract.split("-", maxsplit=1)[0]
     match = _OUTRIGHT.match(first_leg) or _STRATEGY.match(contract)
@@ -70,8 +73,8 @@ class SymbolMap:
     def codes(self, instrument_ids: np.ndarray, days: np.ndarray, first_record: int) -> np.ndarray:
         """Codes (n,) int32 of ``instrument_ids`` (n,) on ``days`` (n,), in days since 1970 UTC.
 
-        ``first_record`` is the number in the file of the first row, for messages. Raises RefusedFile for an id
-        that has no contract on its day, or several.
+        ``first_record`` is the number in the file of the first row, for messages. Raises RefusedFile for an
+        id that has no contract on its day, or several.
         """
         low, high = int(days.min()), int(days.max())
         if low == high:
@@ -90,8 +93,8 @@ class SymbolMap:
         if missing.any():
             row = int(np.argmax(missing))
             raise RefusedFile(
-                f"instrument id {int(ids[row])} had no symbol on {_iso(day)} (record {first_record + int(rows[row])}), "
-                "expected one in the file's own mappings; fetch the file again with its symbology"
+                f"instrument id {int(ids[row])} had no symbol on {_iso(day)} "
+                f"(record {first_record + int(rows[row])}), expected one in the file's own mappings; fetch the file again with its symbology"
             )
         result = codes[at]
         if result.min() < 0:
