@@ -81,5 +81,3 @@ def empty_file(root: Path, name: str, keys: list[str]) -> Path:
 def _has_receipt(root: Path, delivery_id: str) -> bool:
     path = receipts_dir(root) / f"receipt-{delivery_id}.json"
     return path.is_file() and json.loads(path.read_text())["status"] in VISIBLE_STATUS
-
-

@@ -1,6 +1,7 @@
 """Fingerprints of the code that a dataset is made by: model, views between, macros, kernels, and what the YAML says.
 
-dbt's ``state:modified`` does not see an edited kernel, and macros are not in the Jinja ``graph``; both are followed here.
+dbt's ``state:modified`` does not see an edited kernel, and macros are not in the Jinja ``graph``; both are
+followed here.
 """
 
 import ast
@@ -29,7 +30,9 @@ def own_code(node: dict, views: Iterable[dict], macros: dict) -> dict[str, str]:
         files.update(_macro_code(model, macros))
         if model["language"] == "python":
             files.update(kernel_code(model["raw_code"]))
-    files[f"{node['patch_path'] or node['name']}#{node['name']}"] = sha256_text(canonical_json(_declared(node)))
+    files[f"{node['patch_path'] or node['name']}#{node['name']}"] = sha256_text(
+        canonical_json(_declared(node))
+    )
     return dict(sorted(files.items()))
 
 

@@ -68,7 +68,11 @@ def read_partitions(dataset_dir: Path) -> dict[tuple[str | None, str], Partition
             if not (folder / DATA_FILE).is_file():
                 continue
             commit = Commit(**json.loads(record.read_text()))
-            params = folder.parent.name.removeprefix("params=") if folder.parent.name.startswith("params=") else None
+            params = (
+                folder.parent.name.removeprefix("params=")
+                if folder.parent.name.startswith("params=")
+                else None
+            )
             found[params, commit.date] = Partition(folder, commit)
     return dict(sorted(found.items(), key=lambda kv: (kv[0][0] or "", kv[0][1])))
 

@@ -29,14 +29,19 @@ def features(models_dir: Path = PROJECT_DIR / "models") -> dict[str, object]:
             if not folder.startswith(TRAINING_FOLDER):
                 continue
             columns = [_column(model["name"], column) for column in model["columns"]]
-            contracts[folder.removeprefix(TRAINING_FOLDER)] = {"version": meta["semantic_version"], "columns": columns}
+            contracts[folder.removeprefix(TRAINING_FOLDER)] = {
+                "version": meta["semantic_version"],
+                "columns": columns,
+            }
     return dict(sorted(contracts.items()))
 
 
 def _column(model: str, column: dict) -> dict[str, object]:
     meta = column.get("config", {}).get("meta", {})
     if missing := [key for key in ("role", "group") if key not in meta]:
-        raise ContractError(f"{model}.{column['name']} has no {' and no '.join(missing)}; add it under config.meta")
+        raise ContractError(
+            f"{model}.{column['name']} has no {' and no '.join(missing)}; add it under config.meta"
+        )
     return {
         "name": column["name"],
         "dtype": column["data_type"],

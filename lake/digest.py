@@ -38,7 +38,9 @@ def logical_type(t: pa.DataType) -> str:
         return "struct<" + ",".join(f"{f.name}:{logical_type(f.type)}" for f in t) + ">"
     if pa.types.is_boolean(t) or pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_null(t):
         return str(t)
-    raise UndigestibleType(f"column type was {t}, expected a boolean, number, decimal, date, timestamp, string, list or struct")
+    raise UndigestibleType(
+        f"column type was {t}, expected a boolean, number, decimal, date, timestamp, string, list or struct"
+    )
 
 
 class _Bits:
@@ -107,7 +109,9 @@ class _Column:
         if pa.types.is_dictionary(array.type):
             array = array.dictionary_decode()
         array = _fill(array.cast(pa.large_string()), "")
-        offsets = np.frombuffer(array.buffers()[1], dtype=np.int64, count=len(array) + 1 + array.offset)[array.offset :]
+        offsets = np.frombuffer(array.buffers()[1], dtype=np.int64, count=len(array) + 1 + array.offset)[
+            array.offset :
+        ]
         self.lengths.update(np.ascontiguousarray(np.diff(offsets).astype("<i4")).data)
         data = array.buffers()[2]
         if data is not None and len(array):
@@ -137,7 +141,9 @@ def _little_endian(array: pa.Array) -> np.ndarray:
         return _little_endian(array.dictionary_decode())
     if pa.types.is_decimal(t):
         width = t.bit_width // 8
-        raw = np.frombuffer(array.buffers()[1], dtype=np.uint8)[array.offset * width : (array.offset + len(array)) * width]
+        raw = np.frombuffer(array.buffers()[1], dtype=np.uint8)[
+            array.offset * width : (array.offset + len(array)) * width
+        ]
         raw = raw.reshape(-1, width)
         # The width follows from the precision, not from how wide the engine stored it. Two's complement,
         # little-endian: cutting drops sign bytes only, and widening repeats the sign.

@@ -12,7 +12,19 @@ import yaml
 from lake.paths import PROJECT_DIR
 
 PARAMS_DIR = PROJECT_DIR / "params"
-LEVEL_KINDS = {"PM", "OR", "SESSION", "SMA", "VWAP", "ROUND", "STRIKE", "CALL_WALL", "PUT_WALL", "GAMMA_FLIP", "USER"}
+LEVEL_KINDS = {
+    "PM",
+    "OR",
+    "SESSION",
+    "SMA",
+    "VWAP",
+    "ROUND",
+    "STRIKE",
+    "CALL_WALL",
+    "PUT_WALL",
+    "GAMMA_FLIP",
+    "USER",
+}
 ENUMS = {"event_hours": {"rth", "all"}, "theta_mode": {"dollars", "atr"}}
 # Windows in seconds and milliseconds: each must be a whole number of grid cells, so that sums over cells are exact.
 WINDOWS_S = ("W_b", "W_t", "W_g", "W_wall", "REARM_S", "WEAK_LOOKBACK", "GAP_S", "CONFIRMATION_WINDOWS")
@@ -59,7 +71,9 @@ def _resolve(name: str, params_dir: Path, seen: tuple[str, ...]) -> dict[str, ob
     if name in seen:
         raise ParamError(f"param set {name} extends itself through {' → '.join(seen)}; break the circle")
     if not path.is_file():
-        raise ParamError(f"param set was {name!r}, expected one of {', '.join(names(params_dir))}; add params/{name}.yaml")
+        raise ParamError(
+            f"param set was {name!r}, expected one of {', '.join(names(params_dir))}; add params/{name}.yaml"
+        )
     own = yaml.safe_load(path.read_text()) or {}
     parent = own.pop("extends", None)
     if parent is None:
@@ -71,8 +85,13 @@ def _resolve(name: str, params_dir: Path, seen: tuple[str, ...]) -> dict[str, ob
         base = _resolve(parent, params_dir, (*seen, name))
         unknown = sorted(set(own) - set(base))
     if unknown:
-        raise ParamError(f"params/{name}.yaml has unknown keys {', '.join(unknown)}; the keys are those of params/default.yaml")
-    resolved = {**base, **{k: _like(base[k], v, f"params/{name}.yaml: {k}") if base else v for k, v in own.items()}}
+        raise ParamError(
+            f"params/{name}.yaml has unknown keys {', '.join(unknown)}; the keys are those of params/default.yaml"
+        )
+    resolved = {
+        **base,
+        **{k: _like(base[k], v, f"params/{name}.yaml: {k}") if base else v for k, v in own.items()},
+    }
     _check(resolved, name)
     return resolved
 
@@ -95,13 +114,20 @@ def _like(default: object, value: object, where: str) -> object:
 def _check(values: dict[str, object], name: str) -> None:
     for key, allowed in ENUMS.items():
         if values[key] not in allowed:
-            raise ParamError(f"params/{name}.yaml: {key} was {values[key]!r}, expected one of {', '.join(sorted(allowed))}")
+            raise ParamError(
+                f"params/{name}.yaml: {key} was {values[key]!r}, expected one of {', '.join(sorted(allowed))}"
+            )
     if unknown := sorted(set(values["level_kinds"]) - LEVEL_KINDS):
-        raise ParamError(f"params/{name}.yaml: level_kinds has unknown {', '.join(unknown)}; known are {', '.join(sorted(LEVEL_KINDS))}")
+        raise ParamError(
+            f"params/{name}.yaml: level_kinds has unknown {', '.join(unknown)}; known are {', '.join(sorted(LEVEL_KINDS))}"
+        )
     grid_ms = values["grid_ms"]
     if grid_ms <= 0 or 1000 % grid_ms:
         raise ParamError(f"params/{name}.yaml: grid_ms was {grid_ms}, expected a divisor of 1000")
     for key in WINDOWS_S:
         for window in values[key] if isinstance(values[key], list) else [values[key]]:
             if window <= 0 or (window * 1000) % grid_ms:
-                raise ParamError(f"params/{name}.yaml: {key} was {window} s, expected a positive multiple of grid_ms = {grid_ms} ms")
+                raise ParamError(
+                    f"params/{name}.yaml: {key} was {window} s, "
+                    f"expected a positive multiple of grid_ms = {grid_ms} ms"
+                )

@@ -145,7 +145,9 @@ def _lineage(node: dict, graph: dict) -> tuple[list[dict], list[dict], list[dict
 def _check_reads(node: dict, parents: list[dict], sources: list[dict]) -> None:
     known = {p["alias"] for p in parents} | {s["name"] for s in sources}
     if unknown := sorted(set(meta(node).get("reads", {})) - known):
-        raise PlanError(f"{node['name']}: meta.reads names {', '.join(unknown)}, but it reads {', '.join(sorted(known))}")
+        raise PlanError(
+            f"{node['name']}: meta.reads names {', '.join(unknown)}, but it reads {', '.join(sorted(known))}"
+        )
     for parent in parents:
         if per_params(parent) and not per_params(node) and not meta(node).get("param_set"):
             raise PlanError(
@@ -226,7 +228,9 @@ def _step(
             [f.path for f in files if f.hour_key in b.shared],
         )
         for f in files:
-            inputs[f"bronze/{b.name}/{f.date}/{f.hour:02d}/{f.path.name}"] = code.sha256_text(f.content_digest + f.state)
+            inputs[f"bronze/{b.name}/{f.date}/{f.hour:02d}/{f.path.name}"] = code.sha256_text(
+                f.content_digest + f.state
+            )
     for seed in seeds:
         if meta(seed).get("dated_by"):
             inputs[f"seed/{seed['alias']}/{date}"] = calendar.load().session(date).row_digest

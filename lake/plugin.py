@@ -54,7 +54,9 @@ class Plugin(BasePlugin):
         files = bronze.visible_files(self.root)
         shared = bronze.shared_hours(files)
         for source in graph["sources"].values():
-            keys = source["source_meta"]["keys"] if "keys" in source["source_meta"] else source["meta"]["keys"]
+            keys = (
+                source["source_meta"]["keys"] if "keys" in source["source_meta"] else source["meta"]["keys"]
+            )
             empty = bronze.empty_file(self.root, source["name"], keys)
             if not empty.is_file():
                 job["sql"].append(views.empty_file_copy(self.root, source, keys))
@@ -108,12 +110,16 @@ class Plugin(BasePlugin):
             sql.append(f"set variable dates_{parent} = {views.literal(dates)}::date[]")
         for name, lists in step.bronze_files.items():
             keys = _source_keys(job["graph"], name)
-            for suffix, paths in zip(("", "_shared"), lists, strict=True):
-                paths = paths or [bronze.empty_file(self.root, name, keys)]
+            for suffix, listed in zip(("", "_shared"), lists, strict=True):
+                paths = listed or [bronze.empty_file(self.root, name, keys)]
                 sql.append(f"set variable bronze_{name}{suffix} = {views.literal(paths)}")
                 variables[f"bronze_{name}{suffix}"] = None
         if step.params:
-            values = {**step.params.values, "params_digest": step.params.digest, "params": step.params.as_json()}
+            values = {
+                **step.params.values,
+                "params_digest": step.params.digest,
+                "params": step.params.as_json(),
+            }
             sql += [f"set variable p_{k} = {views.literal(v)}" for k, v in values.items()]
             variables.update({f"p_{k}": None for k in values})
         stem = f"{node['alias']}@{(step.params.digest8 + '.') if step.params else ''}{step.date}"
@@ -224,13 +230,17 @@ class Plugin(BasePlugin):
 
     def _lock(self, folder: str) -> None:
         """One builder a dataset, also when two database files stand over one lake."""
-        lock = self.locks.setdefault(folder, FileLock(stage_dir(self.root) / f"{folder.replace('/', '.')}.lock"))
+        lock = self.locks.setdefault(
+            folder, FileLock(stage_dir(self.root) / f"{folder.replace('/', '.')}.lock")
+        )
         if lock.is_locked:
             return
         try:
             lock.acquire(timeout=LOCK_TIMEOUT_S)
         except Timeout:
-            raise OSError(f"another process has been building lake/{folder} for {LOCK_TIMEOUT_S} s; wait for it") from None
+            raise OSError(
+                f"another process has been building lake/{folder} for {LOCK_TIMEOUT_S} s; wait for it"
+            ) from None
 
 
 def _macros() -> dict:

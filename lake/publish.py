@@ -42,11 +42,15 @@ def check_and_digest(path: Path, name: str, date: str, key: list[str], lineage: 
         return rows, digest.hexdigest()
 
 
-def _check_keys(batch: pa.RecordBatch, key: list[str], last: pa.RecordBatch | None, where: str, offset: int) -> None:
+def _check_keys(
+    batch: pa.RecordBatch, key: list[str], last: pa.RecordBatch | None, where: str, offset: int
+) -> None:
     keys = batch.select(key)
     for name, column in zip(key, keys.columns, strict=True):
         if column.null_count:
-            raise StageError(f"{where}: key column {name} was NULL in {column.null_count} rows; nothing was published")
+            raise StageError(
+                f"{where}: key column {name} was NULL in {column.null_count} rows; nothing was published"
+            )
     # Lexicographic "less than the next row": decided by the first key column that differs.
     before, after, shift = keys.slice(0, keys.num_rows - 1), keys.slice(1), 1
     if last is not None and keys.num_rows:
@@ -75,11 +79,15 @@ def _numpy(mask: pa.Array | pa.ChunkedArray) -> np.ndarray:
 def _check_finite(column: pa.Array, name: str, where: str) -> None:
     finite = pc.is_finite(column)
     if pc.any(pc.invert(finite)).as_py():
-        raise StageError(f"{where}: {name} held a NaN or an infinity; expected a number or NULL; nothing was published")
+        raise StageError(
+            f"{where}: {name} held a NaN or an infinity; expected a number or NULL; nothing was published"
+        )
 
 
 def _check_look_ahead(batch: pa.RecordBatch, where: str) -> None:
     ahead = pc.greater_equal(batch.column("max_input_ts_ns"), batch.column("asof_ns"))
     if pc.any(ahead).as_py():
         row = batch.filter(ahead).slice(0, 1).select(["max_input_ts_ns", "asof_ns"]).to_pylist()[0]
-        raise StageError(f"{where}: a row looks ahead, {row}; expected max_input_ts_ns < asof_ns; nothing was published")
+        raise StageError(
+            f"{where}: a row looks ahead, {row}; expected max_input_ts_ns < asof_ns; nothing was published"
+        )

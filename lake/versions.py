@@ -1,4 +1,4 @@
-"""manifest.yaml and params.yaml of a feature version: the readable roll-up of its commit records (spec/market.md 11.2)."""
+"""manifest.yaml and params.yaml of a feature version: the readable roll-up of its commit records (spec, 11.2)."""
 
 import functools
 import importlib.metadata

@@ -51,21 +51,29 @@ def dataset_view(node: dict, partition_column: str, per_params: bool, partitions
     """
     declared = dict(columns(node))
     shown = {name: quote(name) for name in declared}
-    shown |= {name: "cast(date as date)" for name in (partition_column, "date")}
+    shown |= dict.fromkeys((partition_column, "date"), "cast(date as date)")
     if per_params:
         digests = {p.commit.params_digest for p in partitions}
         whole = " ".join(f"when {literal(d[:8])} then {literal(d)}" for d in sorted(digests))
         shown["params"] = "params || ''"
         shown.setdefault("params_digest", f"case params {whole} end")
     if not partitions:
-        types = {partition_column: "date", "date": "date", "params": "varchar", "params_digest": "varchar", **declared}
+        types = {
+            partition_column: "date",
+            "date": "date",
+            "params": "varchar",
+            "params_digest": "varchar",
+            **declared,
+        }
         return f"select {', '.join(f'cast(null as {types[n]}) as {quote(n)}' for n in shown)} where false"
     hive = {"date": "varchar", **({"params": "varchar"} if per_params else {})}
     listed = ", ".join(f"{expression} as {quote(name)}" for name, expression in shown.items())
     return f"select {listed} from {scan([p.file for p in partitions], hive)}"
 
 
-def bronze_view(root: Path, source: dict, keys: list[str], files: list[bronze.BronzeFile], shared: set[tuple]) -> str:
+def bronze_view(
+    root: Path, source: dict, keys: list[str], files: list[bronze.BronzeFile], shared: set[tuple]
+) -> str:
     """SELECT over the visible files of a source, hours of one delivery first, hours of several after them.
 
     A session variable ``bronze_<source>`` (and ``…_shared``) narrows it to the files that one partition reads.
@@ -79,7 +87,11 @@ def bronze_view(root: Path, source: dict, keys: list[str], files: list[bronze.Br
         paths = [f.path for f in mine if (f.hour_key in shared) == is_shared] or empty
         variable = f"coalesce(getvariable('bronze_{source['name']}{suffix}')::varchar[], {literal(paths)})"
         parts = [quote(n) for n in names] + [f"{k} || '' as {k}" for k in keys]
-        parts += ["cast(date as date) as date", "cast(hour as integer) as hour_utc", f"{is_shared} as is_shared_hour"]
+        parts += [
+            "cast(date as date) as date",
+            "cast(hour as integer) as hour_utc",
+            f"{is_shared} as is_shared_hour",
+        ]
         branches.append(f"select {', '.join(parts)} from {scan_expression(variable, hive)}")
     return " union all ".join(branches)
 

@@ -28,7 +28,9 @@ ranked as (
 
     select
         *,
-        row_number() over (partition by session_date order by volume desc, contract) as volume_rank
+        row_number()
+            over (partition by session_date order by volume desc, contract asc)
+            as volume_rank
     from volumes
 
 ),

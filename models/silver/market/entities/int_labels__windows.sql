@@ -40,7 +40,8 @@ true_ranges as (
         bar_end_ns,
         case
             when lag(close_tick) over in_session is null then high_tick - low_tick
-            else greatest(high_tick, lag(close_tick) over in_session) - least(low_tick, lag(close_tick) over in_session)
+            else greatest(high_tick, lag(close_tick) over in_session)
+                - least(low_tick, lag(close_tick) over in_session)
         end as true_range_ticks
     from minute_bars
     window in_session as (partition by session_date order by bar_end_ns)
@@ -58,7 +59,10 @@ atrs as (
                 then sum(true_range_ticks) over last_14 / cast(14 as double) * 0.25
         end as atr
     from true_ranges
-    window last_14 as (partition by session_date order by bar_end_ns rows between 13 preceding and current row)
+    window
+        last_14 as (
+            partition by session_date order by bar_end_ns rows between 13 preceding and current row
+        )
 
 ),
 
@@ -76,7 +80,9 @@ with_ratio as (
     select
         with_atr.*,
         ratios.label_ratio
-    {{ asof_left('with_atr', 'ratios', on=['session_date'], left_time='label_start_ns', right_time='ratio_asof_ns') }}
+    {{ asof_left(
+        'with_atr', 'ratios', on=['session_date'], left_time='label_start_ns', right_time='ratio_asof_ns'
+    ) }}
 
 ),
 
@@ -88,9 +94,12 @@ in_points as (
         case
             when atr is not null
                 then least(
-                    greatest(atr * sqrt({{ param('LOOKFORWARD_MINUTES') }}), {{ param('THETA_ATR_MIN') }}),
-                    {{ param('THETA_ATR_MAX') }}
-                )
+                        greatest(
+                            atr * sqrt({{ param('LOOKFORWARD_MINUTES') }}),
+                            {{ param('THETA_ATR_MIN') }}
+                        ),
+                        {{ param('THETA_ATR_MAX') }}
+                    )
         end as theta_2_atr_points
     from with_ratio
 
@@ -114,13 +123,18 @@ select
     in_points.ts_ns,
     in_points.label_start_ns,
     case
-        when {{ param('event_hours') }} = 'all' then session.globex_close_ns else session.rth_close_ns
+        when {{ param('event_hours') }} = 'all' then session.globex_close_ns
+        else session.rth_close_ns
     end as window_limit_ns,
 
     -- thresholds
     case
         when {{ param('theta_mode') }} = 'atr'
-            then cast(floor({{ param('THETA_1_FRACTION') }} * in_points.theta_2_atr_points / 0.25 + 0.5) as integer)
+            then cast(
+                    floor(
+                        {{ param('THETA_1_FRACTION') }} * in_points.theta_2_atr_points / 0.25 + 0.5
+                    ) as integer
+                )
         else {{ ticks(param('STRENGTH_THRESHOLD_1'), 'in_points.label_ratio') }}
     end as theta1_ticks,
     case

@@ -18,7 +18,9 @@ def model(dbt, session):
     # A touch is emitted where the longest confirmation and its outcome window still fit into event hours.
     whole = params["event_hours"] == "all"
     emit_from_ns, end_ns = (
-        (day["globex_open_ns"], day["globex_close_ns"]) if whole else (day["rth_open_ns"], day["rth_close_ns"])
+        (day["globex_open_ns"], day["globex_close_ns"])
+        if whole
+        else (day["rth_open_ns"], day["rth_close_ns"])
     )
     emit_until_ns = end_ns - (480 + params["LOOKFORWARD_MINUTES"] * 60) * SECOND_NS
     if day["is_holiday"] and not whole:

@@ -4,8 +4,10 @@ session as (
 
     select
         *,
-        case when {{ param('event_hours') }} = 'all' then globex_open_ns else rth_open_ns end as session_start_ns,
-        case when {{ param('event_hours') }} = 'all' then globex_close_ns else rth_close_ns end as session_end_ns
+        case when {{ param('event_hours') }} = 'all' then globex_open_ns else rth_open_ns end
+            as session_start_ns,
+        case when {{ param('event_hours') }} = 'all' then globex_close_ns else rth_close_ns end
+            as session_end_ns
     from {{ ref('dim_session') }}
 
 ),
@@ -56,7 +58,7 @@ minute_bars as (
 
 ),
 
--- Whole minutes at which dynamic levels are evaluated: each holds for [m, m + 60 s).
+-- Whole minutes at which dynamic levels are evaluated; each value holds for [m, m + 60 s).
 minutes as (
 
     select
@@ -76,10 +78,11 @@ ranges as (
         session.rth_open_ns as valid_from_ns,
         max(minute_bars.high_tick) as high_tick,
         min(minute_bars.low_tick) as low_tick,
-        'PM' as family
+        'PM' as level_kind_family
     from minute_bars
     inner join session on minute_bars.session_date = session.session_date
-    where minute_bars.bar_start_ns >= session.premarket_open_ns and minute_bars.bar_end_ns <= session.rth_open_ns
+    where minute_bars.bar_start_ns >= session.premarket_open_ns
+        and minute_bars.bar_end_ns <= session.rth_open_ns
     group by minute_bars.session_date, session.rth_open_ns
 
     union all
@@ -89,7 +92,7 @@ ranges as (
         session.rth_open_ns + 900000000000 as valid_from_ns,
         max(minute_bars.high_tick) as high_tick,
         min(minute_bars.low_tick) as low_tick,
-        'OR' as family
+        'OR' as level_kind_family
     from minute_bars
     inner join session on minute_bars.session_date = session.session_date
     where
@@ -103,8 +106,9 @@ range_levels as (
 
     select
         ranges.session_date,
-        ranges.family || '_' || sides.side as level_kind_name,
-        case when sides.side = 'HIGH' then ranges.high_tick else ranges.low_tick end * 0.25 as level_price_raw,
+        ranges.level_kind_family || '_' || sides.side as level_kind_name,
+        0.25 * case when sides.side = 'HIGH' then ranges.high_tick else ranges.low_tick end
+            as level_price_raw,
         ranges.valid_from_ns,
         session.session_end_ns as valid_to_ns,
         false as is_dynamic,
@@ -122,12 +126,24 @@ running as (
         session_date,
         bar_end_ns,
         close_tick as spot_tick,
-        max(case when bar_start_ns >= session_start_ns then high_tick end) over so_far as session_high_tick,
-        min(case when bar_start_ns >= session_start_ns then low_tick end) over so_far as session_low_tick,
-        sum(case when bar_start_ns >= session_start_ns then notional_ticks end) over so_far as session_notional_ticks,
-        sum(case when bar_start_ns >= session_start_ns then volume end) over so_far as session_volume
+        max(case when bar_start_ns >= session_start_ns then high_tick end)
+            over so_far
+            as session_high_tick,
+        min(case when bar_start_ns >= session_start_ns then low_tick end)
+            over so_far
+            as session_low_tick,
+        sum(case when bar_start_ns >= session_start_ns then notional_ticks end)
+            over so_far
+            as session_notional_ticks,
+        sum(case when bar_start_ns >= session_start_ns then volume end)
+            over so_far
+            as session_volume
     from minute_bars
-    window so_far as (partition by session_date order by bar_end_ns rows between unbounded preceding and current row)
+    window
+        so_far as (
+            partition by session_date
+            order by bar_end_ns rows between unbounded preceding and current row
+        )
 
 ),
 
@@ -139,7 +155,9 @@ at_minute as (
         running.spot_tick,
         running.session_notional_ticks,
         running.session_volume
-    {{ asof_left('minutes', 'running', on=['session_date'], left_time='minute_ns', right_time='bar_end_ns') }}
+    {{ asof_left(
+        'minutes', 'running', on=['session_date'], left_time='minute_ns', right_time='bar_end_ns'
+    ) }}
 
 ),
 
@@ -161,7 +179,9 @@ extremes as (
         minutes_delayed.minute_ns,
         running.session_high_tick,
         running.session_low_tick
-    {{ asof_left('minutes_delayed', 'running', on=['session_date'], left_time='delayed_ns', right_time='bar_end_ns') }}
+    {{ asof_left(
+        'minutes_delayed', 'running', on=['session_date'], left_time='delayed_ns', right_time='bar_end_ns'
+    ) }}
 
 ),
 
@@ -178,8 +198,14 @@ averages as (
     inner join session on front_bars.session_date <= session.session_date
     where front_bars.bar_s = 120
     window
-        last_200 as (partition by session.session_date order by front_bars.bar_end_ns rows between 199 preceding and current row),
-        last_400 as (partition by session.session_date order by front_bars.bar_end_ns rows between 399 preceding and current row)
+        last_200 as (
+            partition by session.session_date
+            order by front_bars.bar_end_ns rows between 199 preceding and current row
+        ),
+        last_400 as (
+            partition by session.session_date
+            order by front_bars.bar_end_ns rows between 399 preceding and current row
+        )
 
 ),
 
@@ -192,50 +218,87 @@ averages_at_minute as (
         averages.count_200,
         averages.sum_400,
         averages.count_400
-    {{ asof_left('minutes', 'averages', on=['session_date'], left_time='minute_ns', right_time='bar_end_ns') }}
+    {{ asof_left(
+        'minutes', 'averages', on=['session_date'], left_time='minute_ns', right_time='bar_end_ns'
+    ) }}
+
+),
+
+-- Multiples of 10 points (40 ticks) within ±50 points (200 ticks) of the spot.
+rounds as (
+
+    select
+        at_minute.session_date,
+        at_minute.minute_ns,
+        at_minute.spot_tick,
+        cast(ceil((at_minute.spot_tick - 200) / 40.0) as integer) * 40 + steps.step_number * 40 as round_tick
+    from at_minute
+    cross join range(11) as steps (step_number)
 
 ),
 
 dynamic_values as (
 
-    select session_date, minute_ns, 'SESSION_HIGH' as level_kind_name, session_high_tick * 0.25 as level_price_raw,
-        minute_ns - 60000000000 as source_asof_ns
+    select
+        session_date,
+        minute_ns,
+        minute_ns - 60000000000 as source_asof_ns,
+        'SESSION_HIGH' as level_kind_name,
+        session_high_tick * 0.25 as level_price_raw
     from extremes
 
     union all
 
-    select session_date, minute_ns, 'SESSION_LOW', session_low_tick * 0.25, minute_ns - 60000000000
+    select
+        session_date,
+        minute_ns,
+        minute_ns - 60000000000 as source_asof_ns,
+        'SESSION_LOW' as level_kind_name,
+        session_low_tick * 0.25 as level_price_raw
     from extremes
 
     union all
 
-    select session_date, minute_ns, 'VWAP', session_notional_ticks / cast(session_volume as double) * 0.25, minute_ns
+    select
+        session_date,
+        minute_ns,
+        minute_ns as source_asof_ns,
+        'VWAP' as level_kind_name,
+        session_notional_ticks / cast(session_volume as double) * 0.25 as level_price_raw
     from at_minute
 
     union all
 
-    select session_date, minute_ns, 'SMA_200', sum_200 / cast(200 as double) * 0.25, minute_ns
+    select
+        session_date,
+        minute_ns,
+        minute_ns as source_asof_ns,
+        'SMA_200' as level_kind_name,
+        sum_200 / cast(200 as double) * 0.25 as level_price_raw
     from averages_at_minute
     where count_200 = 200
 
     union all
 
-    select session_date, minute_ns, 'SMA_400', sum_400 / cast(400 as double) * 0.25, minute_ns
+    select
+        session_date,
+        minute_ns,
+        minute_ns as source_asof_ns,
+        'SMA_400' as level_kind_name,
+        sum_400 / cast(400 as double) * 0.25 as level_price_raw
     from averages_at_minute
     where count_400 = 400
 
     union all
 
-    -- multiples of 10 points (40 ticks) within ±50 points of the spot
     select
-        at_minute.session_date,
-        at_minute.minute_ns,
-        'ROUND',
-        (cast(ceil((at_minute.spot_tick - 200) / 40.0) as integer) + steps.step_number) * 10.0,
-        at_minute.minute_ns
-    from at_minute
-    cross join range(11) as steps (step_number)
-    where (cast(ceil((at_minute.spot_tick - 200) / 40.0) as integer) + steps.step_number) * 40 <= at_minute.spot_tick + 200
+        session_date,
+        minute_ns,
+        minute_ns as source_asof_ns,
+        'ROUND' as level_kind_name,
+        round_tick * 0.25 as level_price_raw
+    from rounds
+    where round_tick <= spot_tick + 200
 
 ),
 
@@ -278,7 +341,10 @@ named as (
 select
     -- keys
     named.session_date,
-    case when named.level_kind_name = 'ROUND' then 'ROUND_' || named.level_tick else named.level_kind_name end as level_id,
+    case
+        when named.level_kind_name = 'ROUND' then 'ROUND_' || named.level_tick
+        else named.level_kind_name
+    end as level_id,
     named.level_kind,
     named.level_kind_name,
 
@@ -295,4 +361,6 @@ select
 
     -- flags
     named.is_dynamic as dynamic
-{{ asof_left('named', 'ratios', on=['session_date'], left_time='valid_from_ns', right_time='asof_ns') }}
+{{ asof_left(
+        'named', 'ratios', on=['session_date'], left_time='valid_from_ns', right_time='asof_ns'
+    ) }}

@@ -81,7 +81,7 @@ points as (
         stages.stage,
         touches.ts_ns + stages.horizon_ns as label_start_ns,
         {{ idiv('touches.ts_ns + stages.horizon_ns', param('grid_ms') ~ ' * 1000000') }}
-            * {{ param('grid_ms') }} * 1000000 as asof_ns
+        * {{ param('grid_ms') }} * 1000000 as asof_ns
     from touches
     cross join stages
 
@@ -93,7 +93,9 @@ with_spot as (
         points.*,
         spots.spot_tick,
         spots.ts_event_ns as spot_ts_ns
-    {{ asof_left('points', 'spots', on=['session_date'], left_time='asof_ns', right_time='ts_event_ns', strict=true) }}
+    {{ asof_left(
+        'points', 'spots', on=['session_date'], left_time='asof_ns', right_time='ts_event_ns', strict=true
+    ) }}
 
 ),
 
@@ -103,7 +105,9 @@ with_ratio as (
         with_spot.*,
         ratios.es_spy_ratio,
         ratios.ratio_source
-    {{ asof_left('with_spot', 'ratios', on=['session_date'], left_time='asof_ns', right_time='asof_ns') }}
+    {{ asof_left(
+        'with_spot', 'ratios', on=['session_date'], left_time='asof_ns', right_time='asof_ns'
+    ) }}
 
 )
 

@@ -73,7 +73,9 @@ with_breaks as (
         *,
         case
             when previous_ts_ns is null then 1
-            when ts_ns - previous_ts_ns > {{ param('TOUCH_CLUSTER_TIME_MINUTES') }} * 60000000000 then 1
+            when
+                ts_ns - previous_ts_ns > {{ param('TOUCH_CLUSTER_TIME_MINUTES') }} * 60000000000
+                then 1
             when abs(level_tick - previous_level_tick)
                 > {{ ticks(param('TOUCH_CLUSTER_PRICE_BAND'), 'es_spy_ratio') }} then 1
             else 0
@@ -93,11 +95,21 @@ with_clusters as (
         ) as integer) as attempt_cluster_id
     from with_breaks
 
+),
+
+identified as (
+
+    select
+        *,
+        session_date || '|' || level_kind_name || '|' || level_tick || '|' || ts_ns || '|' || direction
+        || '|' || {{ param('universe_version') }} as event_name
+    from with_clusters
+
 )
 
 select
     -- keys
-    substr({{ sha256_hex("session_date || '|' || level_kind_name || '|' || level_tick || '|' || ts_ns || '|' || direction || '|' || " ~ param('universe_version')) }}, 1, 32) as event_id,
+    substr({{ sha256_hex('event_name') }}, 1, 32) as event_id,
     session_date,
     contract,
     level_id,
@@ -124,4 +136,4 @@ select
         partition by session_date, level_kind_name, direction, attempt_cluster_id
         order by ts_ns, level_kind, level_tick
     ) as integer) as attempt_index
-from with_clusters
+from identified

@@ -1,4 +1,4 @@
-"""The book and its segments as of the end of each grid cell with a book record. Grain: cell_end_ns. Maths: physics.book."""
+"""The book and its segments as of the end of each grid cell. Grain: cell_end_ns. Maths: physics.book."""
 
 import json
 
@@ -19,7 +19,14 @@ def model(dbt, session):
     )
     columns = ", ".join(BOOK_COLUMNS)
     # Hours of several deliveries were merged apart and stand outside the stream's order: few rows, sorted here.
-    shared = book.filter("is_shared_hour").project(columns).order("ts_event_ns, sequence, ordinal").to_arrow_table()
+    shared = (
+        book.filter("is_shared_hour")
+        .project(columns)
+        .order("ts_event_ns, sequence, ordinal")
+        .to_arrow_table()
+    )
     stream = book.filter("not is_shared_hour").project(columns).to_arrow_reader(65_536)
     records = interleave(stream, shared)
-    return pa.RecordBatchReader.from_batches(STATES_SCHEMA, book_states(records, gap_s=params["GAP_S"], grid_ms=params["grid_ms"]))
+    return pa.RecordBatchReader.from_batches(
+        STATES_SCHEMA, book_states(records, gap_s=params["GAP_S"], grid_ms=params["grid_ms"])
+    )

@@ -1,4 +1,7 @@
-"""Every change of displayed size of the front contract's book. Grain: ts_event_ns, sequence, ordinal, side, tick. Maths: physics.book."""
+"""Every change of displayed size of the front contract's book.
+
+Grain: ts_event_ns, sequence, ordinal, side, tick. Maths: physics.book.
+"""
 
 import json
 
@@ -19,7 +22,12 @@ def model(dbt, session):
     )
     columns = ", ".join(BOOK_COLUMNS)
     # Hours of several deliveries were merged apart and stand outside the stream's order: few rows, sorted here.
-    shared = book.filter("is_shared_hour").project(columns).order("ts_event_ns, sequence, ordinal").to_arrow_table()
+    shared = (
+        book.filter("is_shared_hour")
+        .project(columns)
+        .order("ts_event_ns, sequence, ordinal")
+        .to_arrow_table()
+    )
     stream = book.filter("not is_shared_hour").project(columns).to_arrow_reader(65_536)
     records = interleave(stream, shared)
     return pa.RecordBatchReader.from_batches(TAPE_SCHEMA, book_tape(records, gap_s=params["GAP_S"]))

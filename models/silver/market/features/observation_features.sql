@@ -27,7 +27,8 @@ select
     points.ts_ns,
     points.anchor_ns,
     points.asof_ns,
-    greatest(points.spot_ts_ns, barrier.barrier_max_input_ts_ns, tape.tape_max_input_ts_ns) as max_input_ts_ns,
+    greatest(points.spot_ts_ns, barrier.barrier_max_input_ts_ns, tape.tape_max_input_ts_ns)
+        as max_input_ts_ns,
     points.contract,
     points.level_id,
     points.attempt_cluster_id,
@@ -109,7 +110,8 @@ select
         + {{ clip('1 - barrier.wall_ratio / ' ~ param('WALL_RATIO_NORM')) }}
     ) / 2 as liquidity_pressure,
     points.direction_sign
-    * (tape.tape_imbalance + {{ clip('tape.tape_velocity / ' ~ param('VELOCITY_NORM')) }}) / 2 as tape_pressure,
+    * (tape.tape_imbalance + {{ clip('tape.tape_velocity / ' ~ param('VELOCITY_NORM')) }})
+    / 2 as tape_pressure,
     cast(null as double) as gamma_pressure,
     cast(null as double) as gamma_pressure_accel
 from points

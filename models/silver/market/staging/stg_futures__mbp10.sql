@@ -5,7 +5,7 @@
 ] %}
 {% set levels = [] %}
 {% for what in ['bid_px', 'ask_px', 'bid_sz', 'ask_sz', 'bid_ct', 'ask_ct'] %}
-  {% for k in range(10) %}{% do levels.append(what ~ '_0' ~ k) %}{% endfor %}
+    {% for k in range(10) %}{% do levels.append(what ~ '_0' ~ k) %}{% endfor %}
 {% endfor %}
 with
 
@@ -32,7 +32,8 @@ deliveries as (
         date,
         hour_utc,
         delivery_id,
-        row_number() over (partition by date, hour_utc order by count(*) desc, delivery_id) - 1 as delivery_rank
+        row_number() over (partition by date, hour_utc order by count(*) desc, delivery_id)
+        - 1 as delivery_rank
     from records
     group by date, hour_utc, delivery_id
 
@@ -75,14 +76,14 @@ first_copies as (
     ('single_delivery', 'ordinal', 'true'),
     ('first_copies', 'ordinal + delivery_rank * 1099511627776 as ordinal', 'delivery_order = 1'),
 ] %}
-select
-    date,
-    is_shared_hour,
-    {{ ordinal }},
-    ts_recv_ns,
-    aggressor,
-    {{ (values + levels) | join(',\n    ') }}
-from {{ relation }}
-where {{ condition }}
-{{ 'union all' if not loop.last }}
+    select
+        date,
+        is_shared_hour,
+        {{ ordinal }},
+        ts_recv_ns,
+        aggressor,
+        {{ (values + levels) | join(',\n    ') }}
+    from {{ relation }}
+    where {{ condition }}
+    {{ 'union all' if not loop.last }}
 {% endfor %}

@@ -29,7 +29,8 @@ deliveries as (
         date,
         hour_utc,
         delivery_id,
-        row_number() over (partition by date, hour_utc order by count(*) desc, delivery_id) - 1 as delivery_rank
+        row_number() over (partition by date, hour_utc order by count(*) desc, delivery_id)
+        - 1 as delivery_rank
     from shared_hours
     group by date, hour_utc, delivery_id
 
@@ -42,9 +43,19 @@ copies as (
         deliveries.delivery_rank,
         row_number() over (
             partition by
-                shared_hours.date, shared_hours.hour_utc, shared_hours.delivery_id, shared_hours.contract,
-                shared_hours.ts_event_ns, shared_hours.sequence, shared_hours.instrument_id, shared_hours.publisher_id,
-                shared_hours.price, shared_hours.size, shared_hours.side, shared_hours.flags, shared_hours.depth,
+                shared_hours.date,
+                shared_hours.hour_utc,
+                shared_hours.delivery_id,
+                shared_hours.contract,
+                shared_hours.ts_event_ns,
+                shared_hours.sequence,
+                shared_hours.instrument_id,
+                shared_hours.publisher_id,
+                shared_hours.price,
+                shared_hours.size,
+                shared_hours.side,
+                shared_hours.flags,
+                shared_hours.depth,
                 shared_hours.ts_in_delta
             order by shared_hours.ordinal
         ) as copy_number
@@ -102,7 +113,8 @@ select
     deduplicated.ordinal,
 
     -- measures
-    cast(deduplicated.price * 4 as integer) as tick,  -- exact DECIMAL points; a data test holds price % 0.25 = 0
+    -- exact DECIMAL points; a data test holds price % 0.25 = 0
+    cast(deduplicated.price * 4 as integer) as tick,
     deduplicated.size,
     deduplicated.aggressor,
 
