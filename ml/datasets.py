@@ -55,6 +55,7 @@ LEVEL_GROUP = "level"
 # A feature that repeats a label value by value; on fewer rows that can be chance.
 LEAK_MIN_ROWS = 30
 LEAK_MAX_CLASSES = 16
+LEAK_MIN_PER_CLASS = 10
 
 
 class DatasetError(ValueError):
@@ -325,8 +326,8 @@ def check(table: pa.Table, contract: Contract) -> TrainingTable:
 def refuse_copied_labels(table: pa.Table, contract: Contract) -> None:
     """Raise LeakError when an input is a label under another name.
 
-    A number equal to a label in every row, or an input that names the classes of a label one to one, is a
-    copy. Constant columns and tables below 30 rows prove nothing and pass.
+    A number equal to a label in every row, or an input that names a label's classes one to one, is a
+    copy. Constant columns, classes below 10 rows and tables below 30 prove nothing and pass.
     """
     if table.num_rows < LEAK_MIN_ROWS:
         return
@@ -334,21 +335,21 @@ def refuse_copied_labels(table: pa.Table, contract: Contract) -> None:
     for name in sorted(LABEL_COLUMNS & set(table.column_names)):
         codes = _codes(table[name])
         if codes.max() > 0:
-            labels[name] = codes
+            labels[name] = codes, np.bincount(codes).min() >= LEAK_MIN_PER_CLASS
     for column in feature_columns(contract):
         codes = _codes(table[column.name])
         n_values = int(codes.max()) + 1
         if n_values == 1:
             continue
-        for name, label in labels.items():
+        for name, (label, common) in labels.items():
             n_classes = int(label.max()) + 1
             if n_classes != n_values:
                 continue
-            numbers = not pa.types.is_string(table[name].type) and column.name not in CATEGORICAL_COLUMNS
-            one_to_one = (
-                n_classes <= LEAK_MAX_CLASSES and len(np.unique(codes * n_classes + label)) == n_classes
-            )
-            if one_to_one or (numbers and _equal(table[column.name], table[name])):
+            if n_classes <= LEAK_MAX_CLASSES:
+                copied = common and len(np.unique(codes * n_classes + label)) == n_classes
+            else:
+                copied = _equal(table[column.name], table[name])
+            if copied:
                 raise LeakError(
                     f"{column.name} repeated the label {name} in all {table.num_rows} rows, "
                     "expected an input known at asof_ns; take it out of the features"
@@ -364,5 +365,7 @@ def _codes(values: pa.ChunkedArray) -> np.ndarray:
 
 
 def _equal(a: pa.ChunkedArray, b: pa.ChunkedArray) -> bool:
+    if not all(pa.types.is_integer(v.type) or pa.types.is_floating(v.type) for v in (a, b)):
+        return False
     x, y = (v.cast(pa.float64(), safe=False).to_numpy() for v in (a, b))
     return bool(np.array_equal(x, y, equal_nan=True))

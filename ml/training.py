@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 HEADS = ("tradeable_2", "direction")
 STAGES = ("touch", "confirm_240")
+ALL_STAGES = ("touch", "confirm_120", "confirm_240", "confirm_480")
 # What a version's own features are called as an ablation (spec/market.md 14.1).
 ABLATIONS = {"v1.0_mechanics_only": "mechanics", "v1.1_ta_only": "ta", "v2.0_full_ensemble": "full"}
 MIN_OF_EACH_CLASS = 30
@@ -32,6 +33,7 @@ MAX_ROUNDS = 300
 STOPPING_ROUNDS = 30
 SEED = 42
 TOP_FEATURES = 10
+MIN_TEST_SESSIONS_FOR_A_CLAIM = 10
 BOOSTING = {
     "objective": "binary",
     "metric": "binary_logloss",
@@ -72,6 +74,10 @@ class Config:
         if unknown := sorted(set(self.heads) - set(HEADS)):
             raise DatasetError(
                 f"head was {unknown[0]!r}, expected one of {', '.join(HEADS)}; name a known head"
+            )
+        if unknown := sorted(set(self.stages) - set(ALL_STAGES)):
+            raise DatasetError(
+                f"stage was {unknown[0]!r}, expected one of {', '.join(ALL_STAGES)}; name a known stage"
             )
         if not self.heads or not self.stages:
             raise DatasetError("heads or stages were empty, expected at least one of each; name them")
@@ -130,6 +136,12 @@ class Report:
             lines.append(
                 f"insufficient folds: {m['n_folds']} fit, at least {splits.MIN_FOLDS} are needed to "
                 "promote a model; land more sessions"
+            )
+        if m["test_sessions"] < MIN_TEST_SESSIONS_FOR_A_CLAIM:
+            # Measured on 48 null worlds of 6 test sessions: about one interval in five missed the truth.
+            lines.append(
+                f"no claim of skill: {m['test_sessions']} test sessions, expected at least "
+                f"{MIN_TEST_SESSIONS_FOR_A_CLAIM}; intervals over so few sessions are too narrow"
             )
         for r in m["results"]:
             if r["skipped"]:
@@ -358,12 +370,15 @@ def _inputs(root: Path, version: str, experiment: str, config: Config, contract:
     if config.version != version:
         raise DatasetError(f"config was for {config.version}, expected {version}; give one version")
     experiments.parse_name(experiment)
+    columns = datasets.feature_columns(contract, config.features)
     return {
         "experiment": experiment,
         "silver_version": version,
         "dataset": datasets.folder(version),
         "dataset_digest": datasets.digest(root, version),
         "feature_schema_hash": contract.schema_hash,
+        "features": [c.name for c in columns],
+        "categories": datasets.categories(columns),
         "training": config.as_dict(),
         "code_digest": code_digest(),
         "engines": {name: metadata.version(name) for name in ("lightgbm", "numpy", "pandas", "scikit-learn")},
@@ -385,7 +400,6 @@ def _resolved(table: TrainingTable, config: Config, root: Path) -> dict:
         "param_set": experiments.silver_manifest(root, config.version).get("param_set"),
         "params_digest": params[0],
         "build_digest": (experiments.silver_manifest(root, config.version).get("digests") or {}).get("build"),
-        "features": [c.name for c in datasets.feature_columns(table.contract, config.features)],
         "folds": [
             {"fold": f.number, "train": list(f.train), "inner": list(f.inner), "test": list(f.test)}
             for f in plan.folds

@@ -38,6 +38,7 @@ def test_a_table_then_up_to_date(root, known):
     assert sum(line.startswith("touch") for line in lines) == 2 * (4 + 2)
     assert "exp001_mechanics_only was trained" in first.stderr
     assert "insufficient folds: 4 fit" in first.stderr
+    assert "no claim of skill: 4 test sessions" in first.stderr
     second = run(root)
     assert second.stdout == first.stdout
     assert "was up to date" in second.stderr

@@ -292,7 +292,7 @@ def test_a_leaking_feature_never_reaches_a_model(root, contract, quick):
         with pytest.raises(datasets.LeakError, match=leak):
             train(root, contract, config)
     assert experiments.find(root, NAME) is None
-    assert experiments.read_index(root)[0]["status"] == "failed"
+    assert experiments.read_index(root) == []
 
 
 def test_a_subset_of_features_is_what_the_model_sees(root, contract, quick):
@@ -316,3 +316,46 @@ def test_errors_say_what_to_do(tmp_path, contract, quick):
         training.train(tmp_path, ml_worlds.VERSION, "first try", config=quick, contract=contract)
     with pytest.raises(datasets.DatasetError, match="head was 'strength'"):
         training.Config(heads=("strength",))
+    with pytest.raises(datasets.DatasetError, match="stage was 'confirm_5'"):
+        training.Config(stages=("confirm_5",))
+
+
+def test_a_stage_without_rows_is_skipped_with_its_reason(small, contract, quick):
+    table = datasets.check(small.filter(pc.equal(small["stage"], "touch")), contract)
+    evaluation = training.evaluate(table, quick)
+    assert [r["skipped"] is None for r in evaluation.metrics["results"]] == [True, True, False, False]
+    assert "0 positives in 0 training rows" in evaluation.metrics["results"][2]["skipped"]
+
+
+def test_a_run_that_fails_says_why_and_can_be_made_again(root, contract, quick, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("no memory\nleft")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "evaluate", fail)
+        with pytest.raises(RuntimeError, match="no memory"):
+            train(root, contract, quick)
+    (entry,) = experiments.read_index(root)
+    assert (entry["status"], entry["notes"]) == ("failed", "no memory left")
+    assert experiments.find(root, NAME) is None
+    train(root, contract, quick, notes="second try")
+    (entry,) = experiments.read_index(root)
+    assert (entry["status"], entry["notes"]) == ("completed", "second try")
+    assert entry["metrics"]["signal_count"] == 400
+    assert set(entry["model_metrics"]) == {
+        "tradeable_2_touch", "direction_touch", "tradeable_2_confirm_240", "direction_confirm_240",
+    }  # fmt: skip
+
+
+def test_edited_code_or_another_library_makes_a_result_out_of_date(root, contract, quick, monkeypatch):
+    train(root, contract, quick)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "code_digest", lambda: "edited")
+        with pytest.raises(experiments.ExperimentIsFinal, match="code_digest changed"):
+            train(root, contract, quick)
+    columns = list(contract.columns)
+    at = columns.index(contract.column("barrier_state"))
+    columns[at] = replace(columns[at], domain=tuple(reversed(columns[at].domain)))
+    patched = replace(contract, columns=tuple(columns))
+    with pytest.raises(experiments.ExperimentIsFinal, match="categories changed"):
+        train(root, patched, quick)
