@@ -119,7 +119,8 @@ def _check(values: dict[str, object], name: str) -> None:
             )
     if unknown := sorted(set(values["level_kinds"]) - LEVEL_KINDS):
         raise ParamError(
-            f"params/{name}.yaml: level_kinds has unknown {', '.join(unknown)}; known are {', '.join(sorted(LEVEL_KINDS))}"
+            f"params/{name}.yaml: level_kinds has unknown {', '.join(unknown)}; "
+            f"known are {', '.join(sorted(LEVEL_KINDS))}"
         )
     grid_ms = values["grid_ms"]
     if grid_ms <= 0 or 1000 % grid_ms:
