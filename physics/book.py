@@ -1,4 +1,3 @@
-# ruff: noqa: PLR0917 (kernels take one array per column, by position)
 """Book states and the book tape of one contract's session, in one pass over its mbp-10 records.
 
 A *state* is the book at the end of an exchange event. The *tape* has one row for every change of displayed
@@ -91,8 +90,8 @@ _NONE = -(2**62)
 # Slots of the scalar state
 _TS, _SEQ, _ORD, _CELL = 0, 1, 2, 3
 _STATE_TS, _SEGMENT, _SEGMENT_START, _BROKEN, _INVALID = 4, 5, 6, 7, 8
-_CLOSED, _ENTRY_OPEN, _ENTRY_END, _GAP = 9, 10, 11, 12
-_SCALARS = 13
+_CLOSED, _ENTRY_OPEN, _ENTRY_END, _GAP, _ROW = 9, 10, 11, 12, 13
+_SCALARS = 14
 _STATE_FIELDS = 9
 
 _PX = types.UniTuple(I64, DEPTH)
@@ -100,7 +99,7 @@ _SZ = types.UniTuple(read_only(types.int32), DEPTH)
 _VALID = types.UniTuple(U8, DEPTH)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def _is_state(action, flags, f_last_absent):
     """T, F and N never change the book, and a clear is no book yet."""
     if not f_last_absent and not flags & F_LAST:
@@ -110,49 +109,69 @@ def _is_state(action, flags, f_last_absent):
 
 @njit(cache=True)
 def _gather(rows, count, px, sz, valid, bit, step, sign, keys, sizes):
-    """Levels of ``count`` rows, row-major: key = sign * tick, descending from the best; size 0 where
-    absent.
+    """Levels of ``count`` rows into rows 1.. of ``keys`` and ``sizes``, 0 in size where a level is absent.
+
+    A key is sign * price, so both sides descend from the best. Prices stay mantissas here: dividing by the
+    tick is left to the few that change.
     """
     for k in range(DEPTH):
         price, size, bits, offset = px[k], sz[k], valid[k], bit[k]
         if bits.size == 0:
             for r in range(count):
                 i = rows[r]
-                keys[r, k] = sign * (price[i * step] // TICK_MANTISSA)
-                sizes[r, k] = size[i]
+                keys[r + 1, k] = sign * price[i * step]
+                sizes[r + 1, k] = size[i]
         else:
             for r in range(count):
                 i = rows[r]
                 at = i + offset
-                if bits[at >> 3] >> (at & 7) & 1:
-                    keys[r, k] = sign * (price[i * step] // TICK_MANTISSA)
-                    sizes[r, k] = size[i]
-                else:
-                    sizes[r, k] = 0
+                present = bits[at >> 3] >> (at & 7) & 1
+                keys[r + 1, k] = sign * price[i * step]
+                sizes[r + 1, k] = size[i] if present else 0
 
 
 @njit(cache=True)
-def _compact(keys, sizes, out_key, out_size):
-    """Present levels of one side, best first; equal prices are one level. Returns their number."""
+def _compact(keys, sizes):
+    """Present levels of one side to the front, best first, equal prices as one level. Returns their
+    number.
+    """
+    in_order = 0
+    for k in range(1, DEPTH):
+        in_order += keys[k] < keys[k - 1]
+    present = 0
+    for k in range(DEPTH):
+        present += sizes[k] > 0
+    if present == DEPTH and in_order == DEPTH - 1:  # nearly always
+        return DEPTH
     n = 0
     for k in range(DEPTH):
-        size = sizes[k]
+        size, key = sizes[k], keys[k]
         if size <= 0:
             continue
-        key = keys[k]
         m = n
-        while m > 0 and out_key[m - 1] < key:  # never for a book in order
+        while m > 0 and keys[m - 1] < key:  # only for a book out of order
             m -= 1
-        if m > 0 and out_key[m - 1] == key:
-            out_size[m - 1] += size
+        if m > 0 and keys[m - 1] == key:
+            sizes[m - 1] += size
             continue
         for q in range(n, m, -1):
-            out_key[q] = out_key[q - 1]
-            out_size[q] = out_size[q - 1]
-        out_key[m] = key
-        out_size[m] = size
+            keys[q] = keys[q - 1]
+            sizes[q] = sizes[q - 1]
+        keys[m] = key
+        sizes[m] = size
         n += 1
     return n
+
+
+@njit(cache=True)
+def _is_same(old_key, old_size, old_n, key, size, n):
+    """Whether two states show the same side, which they do for one side of most events."""
+    if old_n != n:
+        return False
+    difference = 0
+    for k in range(DEPTH):
+        difference |= (old_key[k] ^ key[k]) | (old_size[k] ^ size[k])
+    return difference == 0
 
 
 @njit(cache=True)
@@ -182,7 +201,7 @@ def _diff(side, old_key, old_size, old_n, key, size, n, out_side, out_tick, out_
             i += 1
         if delta != 0:
             out_side[w] = side
-            out_tick[w] = top if side == 0 else -top
+            out_tick[w] = (top if side == 0 else -top) // TICK_MANTISSA
             out_delta[w] = delta
             w += 1
     if side == 0:  # bids come best first, which is descending
@@ -207,30 +226,36 @@ def _break(s):
 
 
 @njit(cache=True)
-def _state_row(s, grid_ns, book_key, book_size, book_n, fields, ticks, sizes, v):
-    fields[v, 0] = (s[_CELL] + 1) * grid_ns
-    fields[v, 1] = s[_TS]
-    fields[v, 2] = s[_STATE_TS]
-    fields[v, 3] = s[_SEGMENT]
-    fields[v, 4] = s[_SEGMENT_START]
-    fields[v, 5] = s[_BROKEN]
-    fields[v, 6] = s[_INVALID]
-    fields[v, 7] = s[_CLOSED]
-    fields[v, 8] = s[_ENTRY_END]
+def _state_row(s, grid_ns, keys, levels, n, fields, ticks, sizes, v):
+    """Column ``v`` of the states: the scalars, and the book in row 0 of ``keys[side]`` and
+    ``levels[side]``.
+    """
+    fields[0, v] = (s[_CELL] + 1) * grid_ns
+    fields[1, v] = s[_TS]
+    fields[2, v] = s[_STATE_TS]
+    fields[3, v] = s[_SEGMENT]
+    fields[4, v] = s[_SEGMENT_START]
+    fields[5, v] = s[_BROKEN]
+    fields[6, v] = s[_INVALID]
+    fields[7, v] = s[_CLOSED]
+    fields[8, v] = s[_ENTRY_END]
+    at = s[_ROW]
     for side in range(2):
-        n = book_n[side]
         for k in range(DEPTH):
-            at = side * DEPTH + k
-            if k < n:
-                ticks[v, at] = book_key[side, k] if side == 0 else -book_key[side, k]
-                sizes[v, at] = book_size[side, k]
+            column = side * DEPTH + k
+            if k < n[side, at]:
+                key = keys[side, at, k]
+                ticks[column, v] = (key if side == 0 else -key) // TICK_MANTISSA
+                sizes[column, v] = levels[side, at, k]
             else:
-                ticks[v, at] = 0
-                sizes[v, at] = 0
+                ticks[column, v] = 0
+                sizes[column, v] = 0
 
 
 _W64 = types.int64[::1]
+_W32_2 = types.int32[:, ::1]
 _W64_2 = types.int64[:, ::1]
+_W64_3 = types.int64[:, :, ::1]
 
 
 @njit(
@@ -242,9 +267,11 @@ _W64_2 = types.int64[:, ::1]
             *(types.int64, types.int64),  # rows [start, stop)
             *(types.int64, types.int64, I64, I64, types.boolean),  # gap, grid, manifest gaps, f_last_absent
             *(types.boolean, types.boolean),  # want tape, want states
-            *(_W64, _W64_2, _W64_2, _W64),  # state
+            *(_W64, _W64_3, _W64_3, _W64_2),  # state
+            types.int64,
             *(_W64, _W64, _W64, types.int8[::1], types.int32[::1], types.int32[::1]),  # tape
-            *(_W64_2, types.int32[:, ::1], types.int32[:, ::1]),  # states
+            types.int64,
+            *(_W64_2, _W32_2, _W32_2),  # states
         )
     ],
     cache=True,
@@ -275,41 +302,37 @@ def _pass(
     want_tape,
     want_states,
     s,
-    book_key,
-    book_size,
-    book_n,
+    keys,
+    levels,
+    n,
+    w,
     out_ts,
     out_seq,
     out_ord,
     out_side,
     out_tick,
     out_delta,
+    v,
     out_fields,
     out_ticks,
     out_sizes,
 ):
-    """Rows [start, stop) through the state machine. Returns (tape rows, states rows, first disordered row
-    or -1).
-    """
-    w = v = 0
-    rows = np.empty(_TILE, np.int64)
-    bid_k = np.zeros((_TILE, DEPTH), np.int64)
-    bid_s = np.zeros((_TILE, DEPTH), np.int64)
-    ask_k = np.zeros((_TILE, DEPTH), np.int64)
-    ask_s = np.zeros((_TILE, DEPTH), np.int64)
-    key = np.zeros((2, DEPTH), np.int64)
-    size = np.zeros((2, DEPTH), np.int64)
-    n = np.zeros(2, np.int64)
+    """Rows [start, stop) through the state machine, writing tape from row ``w`` and states from column
+    ``v`` on.
 
+    ``keys``, ``levels`` (2, tile + 1, 10) and ``n`` (2, tile + 1) hold the book: row 0 is the last valid
+    state when a tile begins, rows 1.. are the tile's states, and ``s[_ROW]`` says which row is the last
+    valid state now. Returns (tape rows, states, first disordered row or -1).
+    """
+    rows = np.empty(_TILE, np.int64)
     for tile in range(start, stop, _TILE):
         end = min(tile + _TILE, stop)
         count = 0
         for i in range(tile, end):
-            if _is_state(action[i], flags[i], f_last_absent):
-                rows[count] = i
-                count += 1
-        _gather(rows, count, bid_px, bid_sz, bid_valid, bid_bit, step, 1, bid_k, bid_s)
-        _gather(rows, count, ask_px, ask_sz, ask_valid, ask_bit, step, -1, ask_k, ask_s)
+            rows[count] = i
+            count += _is_state(action[i], flags[i], f_last_absent)
+        _gather(rows, count, bid_px, bid_sz, bid_valid, bid_bit, step, 1, keys[0], levels[0])
+        _gather(rows, count, ask_px, ask_sz, ask_valid, ask_bit, step, -1, keys[1], levels[1])
 
         at = 0
         for i in range(tile, end):
@@ -320,23 +343,18 @@ def _pass(
                     and (sequence[i] < s[_SEQ] or (sequence[i] == s[_SEQ] and ordinal[i] < s[_ORD]))
                 ):
                     return w, v, i
-                cell = t // grid_ns if t >= (s[_CELL] + 1) * grid_ns else s[_CELL]
-                if cell != s[_CELL]:
+                if t >= (s[_CELL] + 1) * grid_ns:
                     if want_states:
-                        _state_row(
-                            s, grid_ns, book_key, book_size, book_n, out_fields, out_ticks, out_sizes, v
-                        )
+                        _state_row(s, grid_ns, keys, levels, n, out_fields, out_ticks, out_sizes, v)
                         v += 1
-                    s[_CELL] = cell
+                    s[_CELL] = t // grid_ns
                     s[_ENTRY_OPEN] = 1 if s[_SEGMENT] > 0 and s[_BROKEN] == 0 else 0
                     s[_ENTRY_END] = _NONE
                 if t - s[_TS] > gap_ns:
                     _break(s)
-                g = s[_GAP]
-                while g < gap_to.size and gap_to[g] <= s[_TS]:
-                    g += 1
-                s[_GAP] = g
-                if g < gap_to.size and gap_from[g] < t:
+                while s[_GAP] < gap_to.size and gap_to[s[_GAP]] <= s[_TS]:
+                    s[_GAP] += 1
+                if s[_GAP] < gap_to.size and gap_from[s[_GAP]] < t:
                     _break(s)
             else:
                 s[_CELL] = t // grid_ns
@@ -348,10 +366,10 @@ def _pass(
             if at == count or rows[at] != i:
                 continue
 
-            n[0] = _compact(bid_k[at], bid_s[at], key[0], size[0])
-            n[1] = _compact(ask_k[at], ask_s[at], key[1], size[1])
             at += 1
-            if n[0] > 0 and n[1] > 0 and key[0, 0] >= -key[1, 0]:
+            bids = _compact(keys[0, at], levels[0, at])
+            asks = _compact(keys[1, at], levels[1, at])
+            if bids > 0 and asks > 0 and keys[0, at, 0] >= -keys[1, at, 0]:
                 if s[_INVALID] == _NONE:
                     s[_INVALID] = t
                 continue
@@ -359,36 +377,30 @@ def _pass(
                 if t - s[_INVALID] > INVALID_MAX_NS:
                     _break(s)
                 s[_INVALID] = _NONE
+            n[0, at] = bids
+            n[1, at] = asks
             if s[_BROKEN] == 1:
                 s[_SEGMENT] += 1
                 s[_SEGMENT_START] = t
                 s[_BROKEN] = 0
             elif want_tape:
                 first = w
+                was = s[_ROW]
                 for side in range(2):
-                    w = _diff(
-                        side,
-                        book_key[side],
-                        book_size[side],
-                        book_n[side],
-                        key[side],
-                        size[side],
-                        n[side],
-                        out_side,
-                        out_tick,
-                        out_delta,
-                        w,
-                    )
+                    old = keys[side, was], levels[side, was], n[side, was]
+                    new = keys[side, at], levels[side, at], n[side, at]
+                    if not _is_same(*old, *new):
+                        w = _diff(side, *old, *new, out_side, out_tick, out_delta, w)
                 for q in range(first, w):
                     out_ts[q] = t
                     out_seq[q] = sequence[i]
                     out_ord[q] = ordinal[i]
             s[_STATE_TS] = t
-            for side in range(2):
-                book_n[side] = n[side]
-                for k in range(n[side]):
-                    book_key[side, k] = key[side, k]
-                    book_size[side, k] = size[side, k]
+            s[_ROW] = at
+        keys[:, 0] = keys[:, s[_ROW]]
+        levels[:, 0] = levels[:, s[_ROW]]
+        n[:, 0] = n[:, s[_ROW]]
+        s[_ROW] = 0
     return w, v, -1
 
 
@@ -426,17 +438,10 @@ class BookPass:
         self._s = np.zeros(_SCALARS, np.int64)
         self._s[[_CELL, _STATE_TS, _SEGMENT_START, _INVALID, _ENTRY_END]] = _NONE
         self._s[_BROKEN] = 1  # before the first state: it is a reference only
-        self._key = np.zeros((2, DEPTH), np.int64)
-        self._size = np.zeros((2, DEPTH), np.int64)
-        self._n = np.zeros(2, np.int64)
+        self._keys = np.zeros((2, _TILE + 1, DEPTH), np.int64)
+        self._levels = np.zeros((2, _TILE + 1, DEPTH), np.int64)
+        self._n = np.zeros((2, _TILE + 1), np.int64)
         self._rows = 0
-
-        tape_rows = _BLOCK * 4 * DEPTH if want_tape else 0
-        states_rows = _BLOCK if want_states else 1
-        self._tape = [np.empty(tape_rows, f.type.to_pandas_dtype()) for f in TAPE_SCHEMA]
-        self._fields = np.empty((states_rows, _STATE_FIELDS), np.int64)
-        self._ticks = np.empty((states_rows, 2 * DEPTH), np.int32)
-        self._sizes = np.empty((states_rows, 2 * DEPTH), np.int32)
 
     def update(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
         """Next records, in total order, with at least `BOOK_COLUMNS`. Returns (tape rows, states rows).
@@ -460,9 +465,14 @@ class BookPass:
         if len(steps) != 1:
             raise TypeError("price columns were of several types, expected one for all 20")
 
-        tape, states = [], []
+        tape, states = _Tape(batch.num_rows), _States(batch.num_rows)
+        w = v = 0
         for start in range(0, batch.num_rows, _BLOCK):
             stop = min(start + _BLOCK, batch.num_rows)
+            if self._want_tape:
+                tape.reserve(w + (stop - start) * 4 * DEPTH, w)
+            if self._want_states:
+                states.reserve(v + stop - start, v)
             w, v, disorder = _pass(
                 ts,
                 sequence,
@@ -482,13 +492,13 @@ class BookPass:
                 self._want_tape,
                 self._want_states,
                 self._s,
-                self._key,
-                self._size,
+                self._keys,
+                self._levels,
                 self._n,
-                *self._tape,
-                self._fields,
-                self._ticks,
-                self._sizes,
+                w,
+                *tape.columns,
+                v,
+                *states.columns,
             )
             if disorder >= 0:
                 key = int(ts[disorder]), int(sequence[disorder]), int(ordinal[disorder])
@@ -496,28 +506,24 @@ class BookPass:
                     f"{KEY} was {key} in row {self._rows + disorder} after {tuple(self._s[:3].tolist())}, "
                     "expected non-decreasing keys; sort the stream by them"
                 )
-            if w:
-                tape.append([a[:w].copy() for a in self._tape])
-            if v:
-                states.append((self._fields[:v].copy(), self._ticks[:v].copy(), self._sizes[:v].copy()))
         self._rows += batch.num_rows
-        return _tape_batch(tape), _states_batch(states)
+        return tape.batch(w), states.batch(v)
 
     def open_cell(self) -> pa.RecordBatch:
         """The states row of the cell that is still open, as of now; no row before the first record.
 
         A live reader uses it when its as-of is a grid instant that no later record has closed yet.
         """
+        states = _States(1)
         if self._s[_CELL] == _NONE or not self._want_states:
-            return _states_batch([])
-        row = np.empty((1, _STATE_FIELDS), np.int64)
-        ticks, sizes = np.empty((1, 2 * DEPTH), np.int32), np.empty((1, 2 * DEPTH), np.int32)
-        _state_row(self._s, self._grid_ns, self._key, self._size, self._n, row, ticks, sizes, 0)
-        return _states_batch([(row, ticks, sizes)])
+            return states.batch(0)
+        states.reserve(1, 0)
+        _state_row(self._s, self._grid_ns, self._keys, self._levels, self._n, *states.columns, 0)
+        return states.batch(1)
 
     def finish(self) -> tuple[pa.RecordBatch, pa.RecordBatch]:
         """What the end of the session completes: no tape rows, and the last cell's states row."""
-        return _tape_batch([]), self.open_cell()
+        return _Tape(0).batch(0), self.open_cell()
 
 
 def passes(
@@ -627,34 +633,57 @@ def _action_codes(batch: pa.RecordBatch) -> np.ndarray:
     return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]]
 
 
-def _tape_batch(parts: list[list[np.ndarray]]) -> pa.RecordBatch:
-    columns = [np.concatenate(c) for c in zip(*parts, strict=True)] if parts else [[]] * len(TAPE_SCHEMA)
-    return pa.record_batch(
-        [pa.array(c, f.type) for c, f in zip(columns, TAPE_SCHEMA, strict=True)], schema=TAPE_SCHEMA
-    )
+class _Tape:
+    """Tape rows under construction: columns that grow, and go to Arrow without a copy."""
+
+    def __init__(self, rows: int) -> None:
+        self._hint = 2 * rows
+        self.columns = [np.empty(0, f.type.to_pandas_dtype()) for f in TAPE_SCHEMA]
+
+    def reserve(self, rows: int, used: int) -> None:
+        if rows > self.columns[0].size:
+            self.columns = [_grown(c, max(self._hint, 2 * rows), used) for c in self.columns]
+
+    def batch(self, rows: int) -> pa.RecordBatch:
+        return pa.record_batch([pa.array(c[:rows]) for c in self.columns], schema=TAPE_SCHEMA)
 
 
-def _states_batch(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> pa.RecordBatch:
-    if not parts:
-        return pa.record_batch([pa.array([], f.type) for f in STATES_SCHEMA], schema=STATES_SCHEMA)
-    fields, ticks, sizes = (np.concatenate(p) for p in zip(*parts, strict=True))
-    no_state = fields[:, 3] == 0
+class _States:
+    """States under construction: scalars, ticks and sizes, one column each."""
 
-    def nullable(k: int, null: np.ndarray) -> pa.Array:
-        return pa.array(fields[:, k].copy(), mask=null)
+    def __init__(self, rows: int) -> None:
+        self._hint = rows // 4
+        self.columns = [
+            np.empty((_STATE_FIELDS, 0), np.int64),
+            np.empty((2 * DEPTH, 0), np.int32),
+            np.empty((2 * DEPTH, 0), np.int32),
+        ]
 
-    arrays = [
-        pa.array(fields[:, 0].copy()),
-        pa.array(fields[:, 1].copy()),
-        nullable(2, no_state),
-        pa.array(fields[:, 3].astype(np.int32), mask=no_state),
-        nullable(4, no_state),
-        pa.array(fields[:, 5] == 1),
-        nullable(6, fields[:, 6] == _NONE),
-        pa.array(fields[:, 7].copy()),
-        nullable(8, fields[:, 8] == _NONE),
-    ]
-    for k in range(2 * DEPTH):
-        size = sizes[:, k].copy()
-        arrays += [pa.array(ticks[:, k].copy(), mask=size == 0), pa.array(size)]
-    return pa.record_batch(arrays, schema=STATES_SCHEMA)
+    def reserve(self, rows: int, used: int) -> None:
+        if rows > self.columns[0].shape[1]:
+            self.columns = [_grown(c, max(self._hint, 2 * rows), used) for c in self.columns]
+
+    def batch(self, rows: int) -> pa.RecordBatch:
+        fields, ticks, sizes = (c[:, :rows] for c in self.columns)
+        no_state = fields[3] == 0
+        arrays = [
+            pa.array(fields[0]),
+            pa.array(fields[1]),
+            pa.array(fields[2], mask=no_state),
+            pa.array(fields[3].astype(np.int32), mask=no_state),
+            pa.array(fields[4], mask=no_state),
+            pa.array(fields[5] == 1),
+            pa.array(fields[6], mask=fields[6] == _NONE),
+            pa.array(fields[7]),
+            pa.array(fields[8], mask=fields[8] == _NONE),
+        ]
+        for tick, size in zip(ticks, sizes, strict=True):
+            absent = size == 0
+            arrays += [pa.array(tick, mask=absent if absent.any() else None), pa.array(size)]
+        return pa.record_batch(arrays, schema=STATES_SCHEMA)
+
+
+def _grown(columns: np.ndarray, rows: int, used: int) -> np.ndarray:
+    grown = np.empty((*columns.shape[:-1], rows), columns.dtype)
+    grown[..., :used] = columns[..., :used]
+    return grown
