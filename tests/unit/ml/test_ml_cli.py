@@ -7,7 +7,6 @@ import sys
 
 import ml_worlds
 import pytest
-from conftest import commit_gold
 from typer.testing import CliRunner
 
 from cli.train import app
@@ -67,7 +66,7 @@ def test_the_whole_command_fails_in_one_line(tmp_path):
     assert empty.stdout == ""
     assert len(empty.stderr.strip().splitlines()) == 1
     assert "dbt build" in empty.stderr
-    commit_gold(tmp_path, ml_worlds.gold(sessions=5, touches=3, planted=False))
+    ml_worlds.commit_gold(tmp_path, ml_worlds.gold(sessions=5, touches=3, planted=False))
     few = command()
     assert few.returncode == 1
     assert "had 5 sessions, expected at least 13" in few.stderr
