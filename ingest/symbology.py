@@ -94,7 +94,8 @@ class SymbolMap:
             row = int(np.argmax(missing))
             raise RefusedFile(
                 f"instrument id {int(ids[row])} had no symbol on {_iso(day)} "
-                f"(record {first_record + int(rows[row])}), expected one in the file's own mappings; fetch the file again with its symbology"
+                f"(record {first_record + int(rows[row])}), expected one in the file's own mappings; "
+                "fetch the file again with its symbology"
             )
         result = codes[at]
         if result.min() < 0:
