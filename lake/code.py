@@ -47,25 +47,30 @@ def kernel_code(source: str, project: Path = PROJECT_DIR) -> dict[str, str]:
     while todo:
         name = todo.pop()
         path = project / Path(*name.split("."))
-        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        package = path.is_dir()
+        path = path / "__init__.py" if package else path.with_suffix(".py")
         key = str(path.relative_to(project))
         if key in found or not path.is_file():
             continue
         text = path.read_text()
         found[key] = sha256_text(text)
-        todo += _imports(text)
+        todo += _imports(text, name if package else name.rpartition(".")[0])
     return found
 
 
-def _imports(source: str) -> set[str]:
+def _imports(source: str, package: str = "") -> set[str]:
+    """Names within ``physics`` that a module of ``package`` imports, and the packages that importing them runs."""
     names: set[str] = set()
     for item in ast.walk(ast.parse(source)):
-        if isinstance(item, ast.ImportFrom) and item.module and item.level == 0:
-            names.add(item.module)
-            names.update(f"{item.module}.{a.name}" for a in item.names)
+        if isinstance(item, ast.ImportFrom):
+            parts = package.split(".")[: len(package.split(".")) + 1 - item.level] if item.level else []
+            base = ".".join([*parts, *([item.module] if item.module else [])])
+            names.add(base)
+            names.update(f"{base}.{a.name}" for a in item.names)
         elif isinstance(item, ast.Import):
             names.update(a.name for a in item.names)
-    return {n for n in names if n.split(".")[0] == "physics"}
+    parents = {n[:i] for n in names for i, c in enumerate(n) if c == "."}
+    return {n for n in names | parents if n.split(".")[0] == "physics"}
 
 
 def _macro_code(model: dict, macros: dict) -> dict[str, str]:
@@ -83,11 +88,17 @@ def _macro_code(model: dict, macros: dict) -> dict[str, str]:
     return found
 
 
+def is_lineage(column: dict) -> bool:
+    """True for a column that says who built a row (run_id, created_at, …): content must not depend on it."""
+    meta = {**(column.get("meta") or {}), **((column.get("config") or {}).get("meta") or {})}
+    return meta.get("role") == "lineage"
+
+
 def _declared(node: dict) -> dict[str, object]:
     meta = dict(node["config"].get("meta", {}))
     for prose in ("grain", "semantics", "invariants", "lesson"):
         meta.pop(prose, None)
     return {
         "meta": json.loads(json.dumps(meta, default=str)),
-        "columns": [[c["name"], c.get("data_type")] for c in node["columns"].values()],
+        "columns": [[c["name"], c.get("data_type"), is_lineage(c)] for c in node["columns"].values()],
     }

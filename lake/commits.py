@@ -86,7 +86,8 @@ def publish(staged: Path, folder: Path, commit: Commit) -> Partition:
     atomic.fsync_file(staged)
     metadata = folder / "_metadata"
     metadata.mkdir(parents=True, exist_ok=True)
-    old = [*metadata.glob("commit-*.json"), *metadata.glob("status-*.json")]
+    # What a killed writer left half-written goes too.
+    old = [p for pattern in ("commit-*.json", "status-*.json", "._tmp-*") for p in metadata.glob(pattern)]
     for path in old:
         path.unlink()
     if old:

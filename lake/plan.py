@@ -32,11 +32,14 @@ class Step:
 
 @dataclass
 class Plan:
+    """What one run builds of a dataset. ``parents`` are the datasets it reads, with the partitions they had."""
+
     node: dict
     dataset: str
     dataset_dir: Path
     code_files: dict[str, str]
     code_digest: str
+    parents: list[tuple[dict, dict[tuple[str | None, str], Partition]]]
     steps: list[Step] = field(default_factory=list)
     total: int = 0
 
@@ -99,9 +102,17 @@ def plan(
     """
     views, parents, sources, seeds = _lineage(node, graph)
     files = code.own_code(node, views, macros)
-    result = Plan(node, dataset_folder(node), root / "lake" / dataset_folder(node), files, code.digest(files))
-    committed = read_partitions(result.dataset_dir)
+    dataset_dir = root / "lake" / dataset_folder(node)
+    committed = read_partitions(dataset_dir)
     parent_partitions = {p["unique_id"]: read_partitions(root / "lake" / dataset_folder(p)) for p in parents}
+    result = Plan(
+        node=node,
+        dataset=dataset_folder(node),
+        dataset_dir=dataset_dir,
+        code_files=files,
+        code_digest=code.digest(files),
+        parents=[(p, parent_partitions[p["unique_id"]]) for p in parents],
+    )
     bronzes = _bronzes(root, sources, node)
     _check_reads(node, parents, sources)
 
@@ -111,7 +122,9 @@ def plan(
         sets = [version_params(node, param_set)]
     for values in sets:
         folder_params = values.digest8 if per_params(node) else None
-        for date in _candidates(node, parents, parent_partitions, bronzes, values):
+        # A committed date whose inputs are gone is due as well: it is built anew from what is left.
+        dates = {d for (p, d) in committed if p == folder_params}
+        for date in sorted(dates | _candidates(node, parents, parent_partitions, bronzes, values)):
             result.total += 1
             if (start_date and date < start_date) or (end_date and date >= end_date):
                 continue
@@ -122,23 +135,34 @@ def plan(
     return result
 
 
+def dataset_parents(node: dict, graph: dict) -> list[dict]:
+    """The datasets that a dataset reads."""
+    return _lineage(node, graph)[1]
+
+
 def _lineage(node: dict, graph: dict) -> tuple[list[dict], list[dict], list[dict], list[dict]]:
     """What a dataset reads, seen through the views between: (views, datasets, sources, seeds)."""
     views, datasets, sources, seeds = {}, {}, {}, {}
-    todo = list(node["depends_on"]["nodes"])
+    todo = [(uid, None) for uid in node["depends_on"]["nodes"]]
     while todo:
-        uid = todo.pop()
+        uid, view = todo.pop()
         if uid in graph["sources"]:
             sources[uid] = graph["sources"][uid]
             continue
         parent = graph["nodes"][uid]
+        if view and (is_dataset(parent) or meta(parent).get("dated_by")):
+            # A view is made once and shows every date, so what came through it could not be told by date.
+            raise PlanError(
+                f"{node['name']} reads {parent['alias']} through the view {view}, which would show it all dates; "
+                f"read {parent['alias']} itself, or make {view} a dataset"
+            )
         if parent["resource_type"] == "seed":
             seeds[uid] = parent
         elif is_dataset(parent):
             datasets[uid] = parent
         else:
             views[uid] = parent
-            todo += parent["depends_on"]["nodes"]
+            todo += [(up, parent["name"]) for up in parent["depends_on"]["nodes"]]
     return ([*views.values()], *([d[k] for k in sorted(d)] for d in (datasets, sources, seeds)))
 
 
@@ -190,13 +214,13 @@ def _candidates(
     parent_partitions: dict[str, dict[tuple[str | None, str], Partition]],
     bronzes: list[_Bronze],
     values: params.ParamSet | None,
-) -> list[str]:
+) -> set[str]:
     dates = {d for b in bronzes for d in b.by_session}
     for parent in parents:
         if meta(node).get("reads", {}).get(parent["alias"], {}).get("own", True):
             wanted = values.digest8 if per_params(parent) else None
             dates |= {d for (p, d) in parent_partitions[parent["unique_id"]] if p == wanted}
-    return sorted(dates)
+    return dates
 
 
 def _step(
@@ -235,7 +259,10 @@ def _step(
         if meta(seed).get("dated_by"):
             inputs[f"seed/{seed['alias']}/{date}"] = calendar.load().session(date).row_digest
         else:
-            inputs[f"seed/{seed['alias']}"] = seed["checksum"]["checksum"]
+            types = seed["config"].get("column_types") or {}
+            inputs[f"seed/{seed['alias']}"] = code.sha256_text(
+                seed["checksum"]["checksum"] + params.canonical_json(types)
+            )
     key = {"code": plan.code_digest, "params": values.digest if values else None, "inputs": inputs}
     folder = plan.dataset_dir / f"params={folder_params}" if folder_params else plan.dataset_dir
     return Step(

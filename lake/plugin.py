@@ -11,12 +11,12 @@ from pathlib import Path
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.factory import FACTORY
 from dbt_common.exceptions import DbtRuntimeError
-from filelock import FileLock, Timeout
 
-from lake import bronze, commits, plan, publish, versions, views
+from lake import bronze, code, commits, plan, publish, versions, views
+from lake.locks import Locks
 from lake.paths import lake_root, stage_dir
 
-LOCK_TIMEOUT_S = 60
+LOCK_TIMEOUT_S = 600
 
 
 @dataclass
@@ -28,12 +28,13 @@ class _Run:
 
 
 class Plugin(BasePlugin):
-    """Operations: ``register``, ``plan``, ``publish``, ``finish`` and ``end``; each takes and fills its job dict."""
+    """Operations ``register``, ``plan``, ``contract``, ``publish``, ``finish``, ``end``; each takes its job dict."""
 
     def initialize(self, plugin_config: dict) -> None:
         self.root = lake_root()
         self.run = _Run()
-        self.locks: dict[str, FileLock] = {}
+        self.locks: dict[str, Locks] = {}
+        self.shown: dict[str, set[Path]] = {}
         stage_dir(self.root).mkdir(parents=True, exist_ok=True)
 
     def store(self, target_config: object) -> None:
@@ -50,7 +51,12 @@ class Plugin(BasePlugin):
     def _op_register(self, job: dict) -> None:
         """SQL that makes every view of the lake again: run first, as ``lake.duckdb`` may be new or behind."""
         self.run = _Run(job["invocation_id"])
+        self._release_all()
         graph = job["graph"]
+        for seed in graph["nodes"].values():
+            if seed["resource_type"] == "seed" and (table := views.seed_table(seed)):
+                job["sql"] += [f'create schema if not exists "{seed["schema"]}"', table]
+                job["tables"].append({"schema": seed["schema"], "identifier": seed["alias"]})
         files = bronze.visible_files(self.root)
         shared = bronze.shared_hours(files)
         for source in graph["sources"].values():
@@ -70,8 +76,13 @@ class Plugin(BasePlugin):
                 job["sql"].append(f'create schema if not exists "{node["schema"]}"')
                 job["sql"].append(self._view_sql(node))
 
-    def _view_sql(self, node: dict) -> str:
-        partitions = [*commits.read_partitions(self.root / "lake" / plan.dataset_folder(node)).values()]
+    def _view_sql(self, node: dict, found: dict | None = None) -> str:
+        """SQL of a dataset's view over ``found``, by default the partitions that are committed now."""
+        folder = plan.dataset_folder(node)
+        partitions = [
+            *(commits.read_partitions(self.root / "lake" / folder) if found is None else found).values()
+        ]
+        self.shown[folder] = {p.folder for p in partitions}
         select = views.dataset_view(node, _partition_column(node), plan.per_params(node), partitions)
         return f"create or replace view {node['schema']}.{node['alias']} as {select}"
 
@@ -80,7 +91,8 @@ class Plugin(BasePlugin):
     def _op_plan(self, job: dict) -> None:
         node, graph = job["model"], job["graph"]
         folder = plan.dataset_folder(node)
-        self._lock(folder)
+        self.locks[node["unique_id"]] = locks = Locks(stage_dir(self.root))
+        locks.take(folder, map(plan.dataset_folder, plan.dataset_parents(node, graph)), LOCK_TIMEOUT_S)
         for stray in stage_dir(self.root).glob(f"{node['alias']}@*.parquet"):
             stray.unlink()
         job["plan"] = planned = plan.plan(
@@ -94,6 +106,12 @@ class Plugin(BasePlugin):
             end_date=_iso(job["end_date"]),
             full_refresh=job["full_refresh"],
         )
+        # Another process may have published since the views were made: the plan and the build must see the same files.
+        job["views_sql"] = [
+            self._view_sql(parent, found)
+            for parent, found in planned.parents
+            if {p.folder for p in found.values()} != self.shown.get(plan.dataset_folder(parent))
+        ]
         job["columns"] = views.columns(node)
         job["partition_column"] = _partition_column(node)
         job["key"] = plan.meta(node)["key"]
@@ -139,11 +157,19 @@ class Plugin(BasePlugin):
             },
         }
 
+    def _op_contract(self, job: dict) -> None:
+        """Refuse SQL whose columns aren't the declared ones, before anything is written."""
+        where = f"{job['job']['model']['name']}, {job['step']['date']}"
+        publish.check_columns(
+            [(row[0], row[1]) for row in job["found"]], job["job"]["columns"], where, exact=True
+        )
+
     def _op_publish(self, job: dict) -> None:
         planned: plan.Plan = job["job"]["plan"]
         step: plan.Step = job["step"]["step"]
         node = planned.node
         staged = Path(job["step"]["stage"])
+        publish.raise_refusal(staged)
         try:
             rows, content = publish.check_and_digest(
                 staged, node["name"], step.date, job["job"]["key"], _lineage_columns(node)
@@ -179,36 +205,41 @@ class Plugin(BasePlugin):
         node = job["job"]["model"]
         job["view_sql"] = self._view_sql(node)
         self._roll_up(node, job["job"]["version"])
-        self.locks.pop(plan.dataset_folder(node)).release()
+        self._release(node)
 
     # -- the end of a run --------------------------------------------------------------------------------------------
 
     def _op_end(self, job: dict) -> None:
         """Mark the dates of every tested dataset ok or failed by the data tests that ran on it."""
+        self._release_all()  # those of models that failed half-way
         graph = job["graph"]
-        verdicts: dict[str, list[str]] = {}
-        for result in job["results"]:
-            node = result.node
-            if node.resource_type != "test" or str(result.status) not in ("pass", "fail", "error", "warn"):
+        tests: dict[str, set[str]] = {}
+        for node in graph["nodes"].values():
+            if node["resource_type"] == "test":
+                for uid in node["depends_on"]["nodes"]:
+                    tests.setdefault(uid, set()).add(node["unique_id"])
+        ran = {r.node.unique_id: str(r.status) for r in job["results"] if r.node.resource_type == "test"}
+        failed = {uid for uid, status in ran.items() if status in ("fail", "error")}
+        passed = {uid for uid, status in ran.items() if status in ("pass", "warn")}
+        for uid, node in graph["nodes"].items():
+            mine = tests.get(uid, set())
+            published = uid in self.run.published
+            if not plan.is_dataset(node) or not (published or mine & (failed | passed)):
                 continue
-            for uid in node.depends_on.nodes:
-                failures = verdicts.setdefault(uid, [])
-                if str(result.status) in ("fail", "error"):
-                    failures.append(node.name)
-        for uid, failures in verdicts.items():
-            node = graph["nodes"].get(uid)
-            if node is None or not plan.is_dataset(node):
-                continue
-            error = f"data tests failed: {', '.join(sorted(failures))}" if failures else None
-            fresh = self.run.published.get(uid, set())
-            found = commits.read_partitions(self.root / "lake" / plan.dataset_folder(node))
-            for key, partition in found.items():
-                status = partition.status()
-                if key in fresh or status["status"] != "ok" or failures:
-                    verdict = {"status": "failed" if failures else "ok", "error": error}
-                    if {k: status[k] for k in verdict} != verdict or key in fresh:
-                        commits.mark(partition, not failures, error, self.run.run_id)
+            if mine & failed:
+                names = sorted(graph["nodes"][test]["name"] for test in mine & failed)
+                self._mark(node, f"data tests failed: {', '.join(names)}")
+            elif mine <= passed:  # some passed and the rest didn't run: nothing is known that wasn't
+                self._mark(node, None)
             self._roll_up(node, self._version(node, graph, job["param_set"]))
+
+    def _mark(self, node: dict, error: str | None) -> None:
+        verdict = {"status": "failed" if error else "ok", "error": error}
+        found = commits.read_partitions(self.root / "lake" / plan.dataset_folder(node))
+        for partition in found.values():
+            status = partition.status()
+            if {k: status[k] for k in verdict} != verdict:
+                commits.mark(partition, error is None, error, self.run.run_id)
 
     # -- versions ----------------------------------------------------------------------------------------------------
 
@@ -228,19 +259,15 @@ class Plugin(BasePlugin):
         found = [*commits.read_partitions(folder).values()]
         versions.write_manifest(folder, version["intent"], version["params"], version["files"], found)
 
-    def _lock(self, folder: str) -> None:
-        """One builder a dataset, also when two database files stand over one lake."""
-        lock = self.locks.setdefault(
-            folder, FileLock(stage_dir(self.root) / f"{folder.replace('/', '.')}.lock")
-        )
-        if lock.is_locked:
-            return
-        try:
-            lock.acquire(timeout=LOCK_TIMEOUT_S)
-        except Timeout:
-            raise OSError(
-                f"another process has been building lake/{folder} for {LOCK_TIMEOUT_S} s; wait for it"
-            ) from None
+    # -- locks -------------------------------------------------------------------------------------------------------
+
+    def _release(self, node: dict) -> None:
+        if locks := self.locks.pop(node["unique_id"], None):
+            locks.release()
+
+    def _release_all(self) -> None:
+        while self.locks:
+            self.locks.popitem()[1].release()
 
 
 def _macros() -> dict:
@@ -253,7 +280,7 @@ def _partition_column(node: dict) -> str:
 
 
 def _lineage_columns(node: dict) -> list[str]:
-    return [c["name"] for c in node["columns"].values() if (c.get("meta") or {}).get("role") == "lineage"]
+    return [c["name"] for c in node["columns"].values() if code.is_lineage(c)]
 
 
 def _source_keys(graph: dict, name: str) -> list[str]:

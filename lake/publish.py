@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +15,71 @@ BATCH_ROWS = 122_880
 
 class StageError(ValueError):
     """A partition under construction breaks its contract; nothing of it is published."""
+
+
+INTEGERS = {f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG", "HUGE")}
+INTEGERS |= {"INTEGER", "UINTEGER"}
+FLOATS = {"FLOAT", "DOUBLE"}
+
+# Why a Python model's rows were not staged, by stage file: an exception from within dbt's Python job would reach
+# people as a traceback.
+_refusals: dict[Path, str] = {}
+
+
+def check_columns(
+    found: list[tuple[str, str]], declared: list[tuple[str, str]], where: str, *, exact: bool
+) -> None:
+    """Compare a result's columns, (name, DuckDB type), with the declared ones; raises StageError.
+
+    Not ``exact`` lets integers differ in width (the cast to the declared one fails where a value doesn't fit), and
+    floats too: kernels count in 64 bits.
+    """
+    types = {name: str(duckdb.sqltype(t)) for name, t in declared}
+    names = [name for name, _ in found]
+    faults = [f"{name} is missing" for name in types if name not in names]
+    faults += [f"{name} is not declared" for name in names if name not in types]
+    faults += [f"{name} appears twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    for name, t in found:
+        want = types.get(name, t)
+        if t != want and (exact or not any({t, want} <= family for family in (INTEGERS, FLOATS))):
+            faults.append(f"{name} was {t}, expected {want}")
+    if faults:
+        raise StageError(f"{where}: {'; '.join(faults)}; mend the model or its YAML; nothing was published")
+
+
+def stage_python(
+    df: object,
+    con: duckdb.DuckDBPyConnection,
+    stage: str,
+    declared: list[tuple[str, str]],
+    where: str,
+    copy_sql: str,
+) -> None:
+    """Write what a Python model returned to its stage file. ``copy_sql`` reads it as ``model__df``.
+
+    A broken contract writes nothing; `raise_refusal` then says why.
+    """
+    con.register("model__df", df)
+    try:
+        found = [(row[0], row[1]) for row in con.execute("describe select * from model__df").fetchall()]
+        check_columns(found, declared, where, exact=False)
+        con.execute(copy_sql)
+    except StageError as error:
+        _refusals[Path(stage)] = str(error)
+    except (duckdb.ConversionException, duckdb.InvalidInputException) as error:
+        line = str(error).splitlines()[0].partition("Error: ")[2]
+        if isinstance(error, duckdb.InvalidInputException) and not line.startswith(where):
+            raise  # the model's own code failed while it streamed: its traceback is of use
+        _refusals[Path(stage)] = line if line.startswith(where) else f"{where}: {line}; nothing was published"
+    finally:
+        con.unregister("model__df")
+
+
+def raise_refusal(staged: Path) -> None:
+    """Raise StageError if this stage file was refused while it was written."""
+    if reason := _refusals.pop(staged, None):
+        staged.unlink(missing_ok=True)
+        raise StageError(reason)
 
 
 def check_and_digest(path: Path, name: str, date: str, key: list[str], lineage: list[str]) -> tuple[int, str]:

@@ -6,6 +6,7 @@ Hive columns are read as text and cast in the view: on DuckDB 1.5.5 ``min(date)`
 Hive column dies in the optimizer, which looks for its statistics among the file's own columns.
 """
 
+import csv
 from pathlib import Path
 
 from lake import bronze
@@ -103,6 +104,24 @@ def empty_file_copy(root: Path, source: dict, keys: list[str]) -> str:
     hive = (*keys, "date", "hour_utc", "is_shared_hour")
     parts = [f"cast(null as {t}) as {quote(n)}" for n, t in columns(source) if n not in hive]
     return f"copy (select {', '.join(parts)} where false) to {literal(path)} (format parquet)"
+
+
+def seed_table(node: dict) -> str | None:
+    """SQL that loads a seed from its file, which build keys are made of; None where a column has no declared type.
+
+    `dbt seed` loads it too, but only when it is selected: a table left from an older file must not be read.
+    """
+    path = Path(node["root_path"]) / node["original_file_path"]
+    with open(path, newline="") as f:
+        names = next(csv.reader(f))
+    types = node["config"].get("column_types") or {}
+    if not set(names) <= set(types):
+        return None
+    listed = ", ".join(f"{literal(n)}: {literal(types[n])}" for n in names)
+    return (
+        f"create or replace table {node['schema']}.{node['alias']} as "
+        f"select * from read_csv({literal(path)}, header = true, auto_detect = false, columns = {{{listed}}})"
+    )
 
 
 def scan(paths: list[Path], hive: dict[str, str]) -> str:

@@ -8,10 +8,16 @@
   {% do adapter.store_relation('lake', this, [], '', '', job) %}
   {{ run_hooks(pre_hooks) }}
 
+  {% for view_sql in job.views_sql if job.steps %}
+    {% call statement('view', auto_begin=false) %}{{ view_sql }}{% endcall %}
+  {% endfor %}
   {% for step in job.steps %}
     {% call statement('variables', auto_begin=false) %}{{ step.set_sql }}{% endcall %}
-    {% if loop.first and model.language == 'sql' and config.get('contract').enforced %}
-      {% do get_assert_columns_equivalent(compiled_code) %}
+    {% if loop.first and model.language == 'sql' %}
+      {% call statement('columns', fetch_result=true, auto_begin=false) %}describe ({{ compiled_code }}
+){% endcall %}
+      {% do adapter.store_relation('lake', this, [], '', '',
+          {'op': 'contract', 'job': job, 'step': step, 'found': load_result('columns').data}) %}
     {% endif %}
     {% if model.language == 'sql' %}
       {% call statement('main', auto_begin=false) %}{{ stage_copy('(' ~ compiled_code ~ '\n)', job, step) }}{% endcall %}
@@ -20,12 +26,12 @@
 {{ compiled_code }}
 
 def materialize(df, con):
-    names, declared = list(df.schema.names), {{ job.columns | map('first') | list }}
-    if sorted(names) != sorted(declared):
-        raise ValueError(f"columns were {names}, expected {declared}; mend the model or its YAML")
-    con.register("model__df", df)
-    con.execute("""{{ stage_copy('model__df', job, step) }}""")
-    con.unregister("model__df")
+    from lake.publish import stage_python
+
+    stage_python(
+        df, con, "{{ step.stage }}", {{ job.columns }}, "{{ model.name }}, {{ step.date }}",
+        """{{ stage_copy('model__df', job, step) }}""",
+    )
       {% endcall %}
     {% endif %}
     {% do adapter.store_relation('lake', this, [], '', '', {'op': 'publish', 'job': job, 'step': step}) %}
@@ -51,12 +57,12 @@ def materialize(df, con):
 copy (
   select
   {%- for name, type in job.columns if name != job.partition_column %}
-    {% if not checked.done and job.partition_column in (job.columns | map('first') | list) and model.language == 'sql' -%}
+    {% if not checked.done and job.partition_column in (job.columns | map('first') | list) -%}
     {%- set checked.done = true -%}
     case
       when "{{ job.partition_column }}" is not distinct from date '{{ step.date }}' then cast("{{ name }}" as {{ type }})
-      else error('{{ model.name }}: a row of {{ job.partition_column }} ' || coalesce("{{ job.partition_column }}"::varchar, 'NULL')
-        || ' came out of the build of {{ step.date }}; nothing was published')
+      else error('{{ model.name }}, {{ step.date }}: a row had {{ job.partition_column }} '
+        || coalesce("{{ job.partition_column }}"::varchar, 'NULL') || '; nothing was published')
     end as "{{ name }}"
     {%- else -%}
     cast("{{ name }}" as {{ type }}) as "{{ name }}"

@@ -1,17 +1,20 @@
 {# First thing of a run: make the views over the lake again. Also `dbt run-operation lake_register`. #}
 {% macro lake_register() %}
   {% if execute and flags.WHICH in ('build', 'run', 'test', 'seed', 'show', 'run-operation') %}
-    {% set job = {'op': 'register', 'graph': graph, 'invocation_id': invocation_id, 'sql': []} %}
+    {% set job = {'op': 'register', 'graph': graph, 'invocation_id': invocation_id, 'sql': [], 'tables': []} %}
     {% do adapter.store_relation('lake', api.Relation.create(identifier='lake'), [], '', '', job) %}
     {% for statement_sql in job.sql %}
       {% call statement('register', auto_begin=false) %}{{ statement_sql }}{% endcall %}
+    {% endfor %}
+    {# dbt looked at the database before this hook: without a note it would try to create these once more #}
+    {% for table in job.tables %}
+      {% do adapter.cache_added(api.Relation.create(database=target.database, type='table', **table)) %}
     {% endfor %}
     {# Plain views stand over sources only, so their order does not matter. #}
     {% for node in graph.nodes.values() if node.resource_type == 'model' and node.config.materialized == 'view' %}
       {% call statement('register', auto_begin=false) %}
         create or replace view {{ node.schema }}.{{ node.alias }} as {{ render(node.raw_code) }}
       {% endcall %}
-      {# dbt looked at the database before this hook: without the note it would try to create the view once more #}
       {% do adapter.cache_added(api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias, type='view')) %}
     {% endfor %}
   {% endif %}
