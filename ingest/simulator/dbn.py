@@ -1,0 +1,115 @@
+"""Writing DBN version 3: metadata, packed records, zstd; a file appears whole under its name or not at all."""
+
+import hashlib
+import os
+from datetime import date, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import databento_dbn
+import numpy as np
+import zstandard
+
+from ingest.simulator.clock import utc_midnight_ns
+from ingest.simulator.contracts import Contract
+from lake import atomic
+
+DATASET = "GLBX.MDP3"
+TEMP_PREFIX = "._tmp-sim-"
+WORDS = {"trades": 6, "mbp-10": 46}  # record length in 8-byte words
+RTYPES = {"trades": 0, "mbp-10": 10}
+FOLDERS = {"trades": "trades", "mbp-10": "mbp10"}
+
+
+def vendor_name(schema: str, day: date) -> str:
+    return f"glbx-mdp3-{day:%Y%m%d}.{schema}.dbn.zst"
+
+
+def header_word(schema: str, instrument_id: int) -> int:
+    """First 8 bytes of a record, little-endian: length in 4-byte words, rtype, publisher (1, Globex), instrument."""
+    return WORDS[schema] * 2 | RTYPES[schema] << 8 | 1 << 16 | instrument_id << 32
+
+
+class _HashedFile:
+    """A file that knows the sha256 and the size of what went into it."""
+
+    def __init__(self, path: Path):
+        self._file = open(path, "wb")  # noqa: SIM115 (closed by `finish` or `discard`)
+        self.sha256 = hashlib.sha256()
+        self.bytes = 0
+
+    def write(self, data) -> int:
+        self.sha256.update(data)
+        self.bytes += len(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def sync_and_close(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class DbnFile:
+    """One DBN v3 file of one UTC day of ``ts_recv`` under construction.
+
+    Records are rows of int64 words as they lie in the file, little-endian: (n, 46) for mbp-10, (n, 6) for trades.
+    ``finish`` makes the temporary file durable and fills ``sha256`` and ``bytes``; ``publish`` gives it its name.
+    Source: the vendor's DBN encoding, version 3.
+    """
+
+    def __init__(self, folder: Path, schema: str, day: date, contracts: tuple[Contract, ...]):
+        self.schema, self.day = schema, day
+        self.record_count = 0
+        self.sha256: str | None = None
+        self.bytes = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._temp = folder / f"{TEMP_PREFIX}{vendor_name(schema, day)}"
+        self._file = _HashedFile(self._temp)
+        self._zstd = zstandard.ZstdCompressor(level=1, write_checksum=True).stream_writer(
+            self._file, closefd=False
+        )
+        self._zstd.write(bytes(_metadata(schema, day, contracts)))
+
+    def write(self, records: np.ndarray) -> None:
+        if len(records):
+            self._zstd.write(np.ascontiguousarray(records).view(np.uint8).data)
+            self.record_count += len(records)
+
+    def finish(self) -> None:
+        self._zstd.close()
+        self._file.sync_and_close()
+        self.sha256, self.bytes = self._file.sha256.hexdigest(), self._file.bytes
+
+    def publish(self, path: Path) -> None:
+        atomic.replace(self._temp, path)
+
+    def discard(self) -> None:
+        self._file.close()
+        self._temp.unlink(missing_ok=True)
+
+
+def _metadata(schema: str, day: date, contracts: tuple[Contract, ...]) -> databento_dbn.Metadata:
+    after = day + timedelta(days=1)
+    return databento_dbn.Metadata(
+        dataset=DATASET,
+        schema=databento_dbn.Schema.from_str(schema),
+        start=utc_midnight_ns(day),
+        end=utc_midnight_ns(after),
+        stype_in=databento_dbn.SType.RAW_SYMBOL,
+        stype_out=databento_dbn.SType.INSTRUMENT_ID,
+        symbols=[c.symbol for c in contracts],
+        mappings=[
+            SimpleNamespace(
+                raw_symbol=c.symbol,
+                intervals=[SimpleNamespace(start_date=day, end_date=after, symbol=str(c.instrument_id))],
+            )
+            for c in contracts
+        ],
+        version=3,
+    )
