@@ -1,0 +1,138 @@
+"""`tickhouse demo`: from nothing to a trained model, and a report of what was made."""
+
+import re
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from tqdm import tqdm
+
+from cli import dbt
+from cli.output import print_rows, say
+from cli.simulate import Dates, Profile, Scale, Seed, Sessions, simulated
+from cli.train import compact
+from lake.paths import lake_root
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog="Example: tickhouse demo --dates 2025-11-03:2025-12-31 --scale 0.05")
+def demo(
+    dates: Dates = None,
+    sessions: Sessions = None,
+    scale: Scale = None,
+    seed: Seed = 1,
+    profile: Profile = "planted",
+    as_json: Annotated[bool, typer.Option("--json", help="Print an array of flat objects.")] = False,
+) -> None:
+    """Simulate sessions as DBN files, land them, build every dataset and train; a second run finds all done.
+
+    Prints the training figures as they are, without a verdict, then what was made, where it stands and how
+    long each step took. Without options: 20 sessions with effects to be found.
+    """
+    root = lake_root()
+    figures: list[dict[str, Any]] = []
+    steps: dict[str, Callable[[], tuple[str, Path]]] = {
+        "simulate": lambda: simulate(root, dates, sessions, scale, seed, profile),
+        "ingest": lambda: ingest(root),
+        "build": lambda: build(root),
+        "train": lambda: train(root, figures),
+    }
+    rows: list[dict[str, Any]] = []
+    for name, step in steps.items():
+        started = time.monotonic()
+        made, where = step()
+        rows.append(report_row(name, time.monotonic() - started, made, where))
+    peak_bytes = (
+        max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        * 1024
+    )
+    seconds = sum(row["seconds"] for row in rows)
+    rows.append(report_row("total", seconds, f"peak memory {peak_bytes / 1e6:,.0f} MB", root))
+
+    if not as_json:
+        print_rows([compact(row) for row in figures], as_json=False)
+        print()
+    print_rows(rows, as_json=as_json)
+    say("look around: make shell, tickhouse status")
+
+
+def report_row(step: str, seconds: float, made: str, where: Path) -> dict[str, Any]:
+    return {"step": step, "seconds": round(seconds, 1), "made": made, "where": str(where)}
+
+
+def simulate(
+    root: Path, dates: str | None, sessions: int | None, scale: float | None, seed: int, profile: str
+) -> tuple[str, Path]:
+    rows = simulated(root, dates, sessions, scale, seed, profile)
+    new = sum(row["state"] == "written" for row in rows)
+    made = " and ".join(
+        f"{sum(row['records'] for row in rows if row['schema'] == schema):,} {schema}"
+        for schema in sorted({row["schema"] for row in rows})
+    )
+    return f"{made} records in {len(rows)} files ({new} new)", root / "raw" / "dbn"
+
+
+def ingest(root: Path) -> tuple[str, Path]:
+    from ingest import dbn  # noqa: PLC0415 (the reader loads pyarrow and numba)
+
+    with tqdm(desc="ingest", unit="file", disable=None, leave=False) as bar:
+
+        def on_progress(file: Path, done: int, total: int) -> None:
+            bar.set_postfix_str(f"{file.name} {done * 100 // max(total, 1)} %", refresh=False)
+            bar.update(done == total)
+
+        report = dbn.ingest(root, [root / "raw" / "dbn"], progress=on_progress)
+    refused = [file.line() for file in report.files if not file.ok]
+    if refused:
+        raise RuntimeError(
+            f"{len(refused)} of {len(report.files)} files were not landed: {'; '.join(refused)}"
+        )
+    landed = [file for file in report.files if file.status == "landed"]
+    rows = sum(file.rows for file in report.files)
+    return f"{rows:,} rows of {len(report.files)} files ({len(landed)} new)", root / "lake" / "bronze"
+
+
+def build(root: Path) -> tuple[str, Path]:
+    with tqdm(desc="build", unit="node", disable=None, leave=False) as bar:
+
+        def on_event(event: Any) -> None:
+            if event.info.name == "LogStartLine":
+                bar.total = event.data.total
+                bar.set_postfix_str(event.data.description, refresh=False)
+            elif event.info.name in ("LogModelResult", "LogTestResult", "LogSeedResult", "LogNodeResult"):
+                bar.update()
+
+        results = dbt.invoke(["build"], root=root, on_event=on_event).results
+    tests = [result for result in results if result.node.resource_type in ("test", "unit_test")]
+    dates = [
+        match for result in results if (match := re.match(r"(\d+) of (\d+) dates", result.message or ""))
+    ]
+    built, held = (sum(int(match.group(index)) for match in dates) for index in (1, 2))
+    passed = sum(str(result.status) == "pass" for result in tests)
+    made = f"{len(dates)} datasets, {held} partitions ({built} new), {passed} of {len(tests)} tests passed"
+    return made, root / "lake"
+
+
+def train(root: Path, figures: list[dict[str, Any]]) -> tuple[str, Path]:
+    from ml import training  # noqa: PLC0415 (LightGBM and scikit-learn take a second)
+
+    version, experiment = "v1.0_mechanics_only", "exp001_mechanics_only"
+    # The demo's own experiment follows the demo's own data.
+    stale = training.outlook(root, version, experiment) == "final"
+    with tqdm(desc="train", unit="fit", disable=None, leave=False) as bar:
+
+        def on_progress(done: int, total: int, what: str) -> None:
+            bar.total = total
+            bar.set_postfix_str(what, refresh=False)
+            bar.update(done - bar.n)
+
+        report = training.train(root, version, experiment, replace=stale, on_progress=on_progress)
+    figures += report.rows()
+    for line in report.remarks():
+        say(line)
+    state = "trained" if report.state == "trained" else "up to date"
+    return f"{report.metrics['rows']:,} rows, {report.experiment} {state}", report.path
