@@ -131,73 +131,75 @@ def _gather(rows, count, px, sz, valid, bit, step, sign, keys, sizes):
 
 
 @njit(cache=True)
-def _compact(keys, sizes):
-    """Present levels of one side to the front, best first, equal prices as one level. Returns their
-    number.
+def _compact(keys, levels, side, at):
+    """Present levels of a side to the front, best first, equal prices as one level. Returns their number.
+
+    These helpers take whole arrays with indices: slicing a row would count references, which costs more
+    than the work.
     """
     in_order = 0
     for k in range(1, DEPTH):
-        in_order += keys[k] < keys[k - 1]
+        in_order += keys[side, at, k] < keys[side, at, k - 1]
     present = 0
     for k in range(DEPTH):
-        present += sizes[k] > 0
+        present += levels[side, at, k] > 0
     if present == DEPTH and in_order == DEPTH - 1:  # nearly always
         return DEPTH
     n = 0
     for k in range(DEPTH):
-        size, key = sizes[k], keys[k]
+        size, key = levels[side, at, k], keys[side, at, k]
         if size <= 0:
             continue
         m = n
-        while m > 0 and keys[m - 1] < key:  # only for a book out of order
+        while m > 0 and keys[side, at, m - 1] < key:  # only for a book out of order
             m -= 1
-        if m > 0 and keys[m - 1] == key:
-            sizes[m - 1] += size
+        if m > 0 and keys[side, at, m - 1] == key:
+            levels[side, at, m - 1] += size
             continue
         for q in range(n, m, -1):
-            keys[q] = keys[q - 1]
-            sizes[q] = sizes[q - 1]
-        keys[m] = key
-        sizes[m] = size
+            keys[side, at, q] = keys[side, at, q - 1]
+            levels[side, at, q] = levels[side, at, q - 1]
+        keys[side, at, m] = key
+        levels[side, at, m] = size
         n += 1
     return n
 
 
 @njit(cache=True)
-def _is_same(old_key, old_size, old_n, key, size, n):
+def _is_same(keys, levels, n, side, was, at):
     """Whether two states show the same side, which they do for one side of most events."""
-    if old_n != n:
-        return False
-    difference = 0
+    difference = n[side, was] ^ n[side, at]
     for k in range(DEPTH):
-        difference |= (old_key[k] ^ key[k]) | (old_size[k] ^ size[k])
+        difference |= keys[side, was, k] ^ keys[side, at, k]
+        difference |= levels[side, was, k] ^ levels[side, at, k]
     return difference == 0
 
 
 @njit(cache=True)
-def _diff(side, old_key, old_size, old_n, key, size, n, out_side, out_tick, out_delta, w):
-    """Changes inside the visible range of both states, by ascending tick, from row ``w`` on. Returns the
-    end.
+def _diff(keys, levels, n, side, was, at, out_side, out_tick, out_delta, w):
+    """Changes of a side between two states, inside the visible range of both, by ascending tick, from row
+    ``w`` on. Returns the end.
     """
     low = _NONE
+    old_n, new_n = n[side, was], n[side, at]
     if old_n == DEPTH:
-        low = old_key[DEPTH - 1]
-    if n == DEPTH and key[DEPTH - 1] > low:
-        low = key[DEPTH - 1]
+        low = keys[side, was, DEPTH - 1]
+    if new_n == DEPTH:
+        low = max(low, keys[side, at, DEPTH - 1])
     i = j = 0
     first = w
     while True:
-        a = old_key[i] if i < old_n else _NONE
-        b = key[j] if j < n else _NONE
-        top = a if a > b else b
+        a = keys[side, was, i] if i < old_n else _NONE
+        b = keys[side, at, j] if j < new_n else _NONE
+        top = max(a, b)
         if top == _NONE or top < low:
             break
         delta = 0
         if b == top:
-            delta = size[j]
+            delta = levels[side, at, j]
             j += 1
         if a == top:
-            delta -= old_size[i]
+            delta -= levels[side, was, i]
             i += 1
         if delta != 0:
             out_side[w] = side
@@ -367,8 +369,8 @@ def _pass(
                 continue
 
             at += 1
-            bids = _compact(keys[0, at], levels[0, at])
-            asks = _compact(keys[1, at], levels[1, at])
+            bids = _compact(keys, levels, 0, at)
+            asks = _compact(keys, levels, 1, at)
             if bids > 0 and asks > 0 and keys[0, at, 0] >= -keys[1, at, 0]:
                 if s[_INVALID] == _NONE:
                     s[_INVALID] = t
@@ -387,10 +389,8 @@ def _pass(
                 first = w
                 was = s[_ROW]
                 for side in range(2):
-                    old = keys[side, was], levels[side, was], n[side, was]
-                    new = keys[side, at], levels[side, at], n[side, at]
-                    if not _is_same(*old, *new):
-                        w = _diff(side, *old, *new, out_side, out_tick, out_delta, w)
+                    if not _is_same(keys, levels, n, side, was, at):
+                        w = _diff(keys, levels, n, side, was, at, out_side, out_tick, out_delta, w)
                 for q in range(first, w):
                     out_ts[q] = t
                     out_seq[q] = sequence[i]
