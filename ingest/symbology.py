@@ -18,7 +18,7 @@ from ingest.errors import RefusedFile
 DAY_NS = 86_400_000_000_000
 EPOCH = date(1970, 1, 1)
 
-_OUTRIGHT = re.compile(r"^(.+?)[FGHJKMNQUVXZ]\d{1,2}$")
+_OUTRIGHT = re.compile(r"^(\w+?)[FGHJKMNQUVXZ]\d{1,2}$")
 _STRATEGY = re.compile(r"^(\w+):\w+ [FGHJKMNQUVXZ]\d")
 _CONTINUOUS = re.compile(r"\.[a-z]\.\d+$")
 

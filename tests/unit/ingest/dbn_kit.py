@@ -1,6 +1,7 @@
 """Genuine DBN files of any shape for the ingest tests, and what a lake holds, to compare."""
 
 import datetime
+import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ def write_dbn(
         compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
         # Cut anywhere, also inside the header and inside records.
         cuts = [len(data) * i // frames for i in range(frames + 1)]
-        data = b"".join(compressor.compress(data[a:b]) for a, b in zip(cuts, cuts[1:], strict=False))
+        data = b"".join(compressor.compress(data[a:b]) for a, b in itertools.pairwise(cuts))
     path.write_bytes(data)
     return path
 

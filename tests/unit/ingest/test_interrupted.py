@@ -1,0 +1,328 @@
+"""Killed, out of space, or two at once: readers see whole deliveries, and the next ingest mends the rest."""
+
+import errno
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ingest.landing
+from ingest.dbn import ingest as ingest_dbn
+from lake.bronze import visible_files
+from tests.unit.ingest import dbn_kit as kit
+from tests.unit.ingest.dbn_kit import DAY_NS, HOUR_NS, records, snapshot, write_dbn
+
+SEED = 20251215
+
+# Runs in a process of its own: counts the file system events that Python reports (open, rename, mkdir, unlink, …)
+# and kills itself at the n-th, so that every step of a landing is hit, not only the long ones.
+CHILD = """
+import os, pathlib, signal, sys
+root, source, kill_at = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
+from ingest.dbn import ingest
+events = 0
+def hook(event, args):
+    global events
+    if event == "open" or event.startswith(("os.", "shutil.", "tempfile.")):
+        path = next((a for a in args if isinstance(a, (str, os.PathLike))), "")
+        if str(path).startswith(str(root)):
+            events += 1
+            if events == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+report = ingest(root, [source])
+print(events)
+sys.exit(not report.ok)
+"""
+
+
+def sources(folder: Path) -> Path:
+    """Three files, one bad: landings with several hours and dates, and a quarantine."""
+    late = records("trades", 200, start_ns=DAY_NS + 23 * HOUR_NS + 1800 * 10**9, step_ns=18 * 10**9)
+    write_dbn(folder / "a.trades.dbn.zst", "trades", late)
+    write_dbn(folder / "b.mbp-10.dbn.zst", "mbp-10", records("mbp-10", 120, step_ns=60 * 10**9))
+    bad = write_dbn(folder / "c.trades.dbn.zst", "trades", records("trades", 100, seed=7))
+    bad.write_bytes(bad.read_bytes()[:-3])
+    return folder
+
+
+def run_child(root: Path, source: Path, kill_at: int) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", CHILD, str(root), str(source), str(kill_at)],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, int]:
+    """Source folder, the lake that a quiet run makes of it, and how many events that takes."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    source = sources(folder / "in")
+    done = run_child(folder / "lake", source, 0)
+    assert done.returncode == 1, done.stderr  # the bad file
+    return source, snapshot(folder / "lake"), int(done.stdout)
+
+
+def assert_whole_deliveries(root: Path, expected: dict) -> None:
+    """Whatever a reader sees now is complete and the same as in the undisturbed lake."""
+    seen: dict[str, set[str]] = {}
+    for file in visible_files(root):
+        relative = str(file.path.relative_to(root))
+        seen.setdefault(file.delivery_id, set()).add(relative)
+        assert file.path.is_file()
+    for delivery_id, files in seen.items():
+        assert files == {p for p in expected["files"] if f"part-{delivery_id[:8]}-" in p}
+        assert f"raw/_metadata/receipt-{delivery_id}.json" in expected["files"]
+
+
+def _chance(number: int, low: int, high: int) -> int:
+    return int(np.random.default_rng(SEED + number).integers(low, high, endpoint=True))
+
+
+def kill_and_mend(root: Path, source: Path, expected: dict, kills: list[int]) -> None:
+    for kill_at in kills:
+        done = run_child(root, source, kill_at)
+        assert done.returncode == -signal.SIGKILL, (kill_at, done.stderr)
+        assert_whole_deliveries(root, expected)
+    report = ingest_dbn(root, [source])
+    assert sorted(f.status for f in report.files if f.ok) in (
+        ["landed"] * 2, ["already_landed", "landed"], ["already_landed"] * 2,
+    )  # fmt: skip
+    assert snapshot(root) == expected
+
+
+def test_the_child_meets_every_step(undisturbed: tuple[Path, dict, int]) -> None:
+    _, expected, events = undisturbed
+    assert events > 80
+    assert len([p for p in expected["files"] if p.endswith(".parquet")]) >= 4
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_killed_ingest_is_mended_by_the_next(
+    tmp_path: Path, undisturbed: tuple[Path, dict, int], number: int
+) -> None:
+    source, expected, events = undisturbed
+    # One kill in each eighth of the run, so that a sample of eight covers it.
+    kill_at = _chance(number, events * number // 8 + 1, events * (number + 1) // 8)
+    kill_and_mend(tmp_path / "lake", source, expected, [kill_at])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", range(60))
+def test_any_killed_ingest_is_mended_by_the_next(
+    tmp_path: Path, undisturbed: tuple[Path, dict, int], number: int
+) -> None:
+    """Sixty instants, every third one followed by a second kill, early, in the middle of the mending."""
+    source, expected, events = undisturbed
+    kills = [_chance(1000 + number, 1, events)] + ([_chance(2000 + number, 1, 12)] if number % 3 == 0 else [])
+    kill_and_mend(tmp_path / "lake", source, expected, kills)
+
+
+def test_a_killed_mending_is_mended_too(tmp_path: Path, undisturbed: tuple[Path, dict, int]) -> None:
+    source, expected, events = undisturbed
+    kill_and_mend(tmp_path / "lake", source, expected, [events // 3, 4, 7, 9, 12])
+
+
+def test_recover_removes_what_no_commit_lists_and_lands_raw_files(
+    tmp_path: Path, undisturbed: tuple[Path, dict, int]
+) -> None:
+    """The stage of a killed ingest is lost: only the walk over bronze finds the orphans."""
+    source, expected, _ = undisturbed
+    root = tmp_path / "lake"
+    ingest_dbn(root, [source])
+    victim = next(f for f in visible_files(root) if f.schema == "futures.mbp10.v1")
+    (root / "raw" / "_metadata" / f"receipt-{victim.delivery_id}.json").unlink()
+    orphan = victim.path.parent.parent / "hour=23" / "part-00000000-000.parquet"
+    orphan.parent.mkdir()
+    shutil.copy(victim.path, orphan)
+    report = ingest_dbn(root, [], recover=True)
+    assert str(orphan.relative_to(root)) in report.removed
+    assert [f.status for f in report.files] == ["landed", "already_landed"]
+    assert snapshot(root) == expected
+
+
+# --- full disks --------------------------------------------------------------------------------------------------
+
+
+class Faults:
+    """Counts the calls that write, and fails the n-th as a full disk does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls = self.fail_at = 0
+        for module, names in {
+            "ingest.landing.os": ("replace", "fsync"),
+            "lake.atomic": ("write_json", "fsync_dir"),
+            "ingest.bronze_writer.pq": ("ParquetWriter",),
+            "ingest.bronze_writer.PartitionWriter": ("write", "close"),
+            "ingest.landing.Path": ("mkdir",),
+            "ingest.landing": ("open",),
+            "lake.atomic.os": ("fdopen",),
+        }.items():
+            for name in names:
+                target = f"{module}.{name}"
+                original = open if name == "open" else _resolve(target)
+                monkeypatch.setattr(target, self._wrap(original), raising=False)
+
+    def _wrap(self, original: Callable) -> Callable:
+        def call(*args: object, **kwargs: object) -> object:
+            reads = original is open and (len(args) < 2 or "w" not in args[1])
+            if not reads:
+                self.calls += 1
+                if self.calls == self.fail_at:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return original(*args, **kwargs)
+
+        return call
+
+
+def _resolve(target: str) -> object:
+    module, *names = target.split(".")
+    found = sys.modules[module]
+    for name in names:
+        found = getattr(found, name)
+    return found
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
+    return Faults(monkeypatch)
+
+
+def fill_disk_at(fail_at: int, root: Path, source: Path, expected: dict, faults: Faults) -> int:
+    """Fail the write number ``fail_at`` of an ingest, check that nothing is half, and let the next one mend it.
+
+    Returns how many of the other files landed.
+    """
+    faults.calls, faults.fail_at = 0, fail_at
+    landed, raised = 0, None
+    try:
+        report = ingest_dbn(root, [source])
+    except OSError as error:  # the roll-up, the run record or the stage itself: no file's own fault
+        raised = error.errno
+    assert raised in (None, errno.ENOSPC)
+    if raised is None:
+        (failed,) = (f for f in report.files if f.status == "failed")
+        assert "disk was full" in failed.reason
+        others = sorted(f.status for f in report.files if f is not failed)
+        assert others in (["landed", "landed"], ["landed", "quarantined"])
+        landed = others.count("landed")
+    faults.fail_at = 0
+    assert_whole_deliveries(root, expected)
+    assert kit.tree(root) <= expected["files"]
+    visible = {str(f.path.relative_to(root)) for f in visible_files(root)}
+    assert {p for p in kit.tree(root) if p.endswith(".parquet")} == visible
+    ingest_dbn(root, [source])
+    assert snapshot(root) == expected
+    return landed
+
+
+def count_writes(root: Path, source: Path, faults: Faults) -> int:
+    faults.calls = faults.fail_at = 0
+    ingest_dbn(root, [source])
+    return faults.calls
+
+
+def test_a_full_disk_at_a_write_leaves_nothing_half(
+    tmp_path: Path, undisturbed: tuple[Path, dict, int], faults: Faults
+) -> None:
+    source, expected, _ = undisturbed
+    writes = count_writes(tmp_path / "count", source, faults)
+    assert writes > 60
+    sample = [_chance(i, writes * i // 12 + 1, writes * (i + 1) // 12) for i in range(12)]
+    landed = [fill_disk_at(n, tmp_path / str(n), source, expected, faults) for n in sample]
+    assert sum(landed) >= 6
+
+
+@pytest.mark.long
+def test_a_full_disk_at_any_write_leaves_nothing_half(
+    tmp_path: Path, undisturbed: tuple[Path, dict, int], faults: Faults
+) -> None:
+    source, expected, _ = undisturbed
+    for n in range(1, count_writes(tmp_path / "count", source, faults) + 1):
+        fill_disk_at(n, tmp_path / str(n), source, expected, faults)
+        shutil.rmtree(tmp_path / str(n))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Call it with a number of bytes for a file system of its own of that size."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = []
+
+    def mount(size: int) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(reason=f"a small disk can't be mounted here: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.mark.parametrize(("share_of_raw", "share_of_bronze"), [(0.5, 0), (1, 0.5), (1, 0.9)])
+def test_a_really_full_disk_is_told_and_cleaned(
+    tmp_path: Path, small_disk: Callable[[int], Path], share_of_raw: float, share_of_bronze: float
+) -> None:
+    """The copy of the raw file doesn't fit, or its row groups don't."""
+    large = write_dbn(tmp_path / "large.dbn.zst", "mbp-10", records("mbp-10", 4000, step_ns=3 * 10**9))
+    little = write_dbn(tmp_path / "little.dbn.zst", "trades", records("trades", 20))
+    bronze_bytes = ingest_dbn(tmp_path / "roomy", [large]).files[0].bytes_out
+    root = small_disk(int(large.stat().st_size * share_of_raw + bronze_bytes * share_of_bronze)) / "lake"
+    report = ingest_dbn(root, [large, little])
+    assert [f.status for f in report.files] == ["failed", "landed"]
+    assert "disk was full" in report.files[0].reason
+    assert "\n" not in report.files[0].reason
+    ingest_dbn(tmp_path / "lake", [little])
+    assert snapshot(root) == snapshot(tmp_path / "lake")
+
+
+# --- two at once -------------------------------------------------------------------------------------------------
+
+
+def test_a_second_ingest_waits_for_the_first(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_dbn(tmp_path / "a.dbn", "trades", records("trades", 20))
+    root = tmp_path / "lake"
+    reports = []
+    with ingest.landing.ingest_lock(root), caplog.at_level(logging.WARNING):
+        second = threading.Thread(target=lambda: reports.append(ingest_dbn(root, [path])))
+        second.start()
+        deadline = time.monotonic() + 30
+        while not caplog.records and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert f"another ingest (process {os.getpid()})" in caplog.text
+        assert not reports
+    second.join(30)
+    assert [f.status for f in reports[0].files] == ["landed"]
+
+
+def test_ingests_at_once_land_each_file_once(tmp_path: Path, undisturbed: tuple[Path, dict, int]) -> None:
+    source, expected, _ = undisturbed
+    root = tmp_path / "lake"
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(root), str(source), "0"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(__file__).parents[3],
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    for child in children:
+        child.communicate(timeout=120)
+        assert child.returncode == 1
+    assert snapshot(root) == expected
+    runs = [json.loads(p.read_text())["counts"] for p in (root / "_meta" / "runs").glob("*.json")]
+    assert sum(r["landed"] for r in runs) == 2
+    assert sum(r["already_landed"] for r in runs) == 4
