@@ -1,4 +1,3 @@
-# ruff: noqa: PLR0917 (kernels take one array per column, by position)
 """Barrier physics of observation points: what the defending side of the book did near a level (spec market
 7.2).
 """
@@ -65,61 +64,61 @@ _NONE = -(2**62)
 
 
 @njit(cache=True)
-def _read_edge(e, edge_low, edge_side, low, running, out):
-    width = out[e, 0]
+def _read_edge(e, edge_low, edge_side, low, width, running, out):
+    zone = out[e, 0]
+    first = 2 * (edge_side[e] * width + edge_low[e] - low)
     up = down = 0
-    first = edge_low[e] - low
-    for k in range(first, first + width):
-        up += running[edge_side[e], k, 0]
-        down += running[edge_side[e], k, 1]
+    for k in range(zone):
+        up += running[first + 2 * k]
+        down += running[first + 2 * k + 1]
     out[e, 0], out[e, 1] = up, down
 
 
 @njit(
     [
-        types.int64(
-            I64,
-            I8,
-            I32,
-            I32,
-            I64,
-            I64,
-            I64,
-            types.int64,
-            types.int64,
-            types.int64[:, :, ::1],
-            types.int64[:, ::1],
+        types.UniTuple(types.int64, 2)(
+            *(I64, I8, I32, I32),
+            *(I64, I64, I64, types.int64, types.int64, types.int64),
+            *(types.int64[::1], types.int64[:, ::1], types.int64),
         )
     ],
     cache=True,
 )
-def _sum_to_edges(ts, side, tick, delta, edge_ns, edge_low, edge_side, at, low, running, out):
+def _sum_to_edges(
+    ts, side, tick, delta, edge_ns, edge_low, edge_side, at, low, width, running, out, previous
+):
     """Advance the running sums per (side, tick) over rows in order, and read them at each edge that is
     passed.
 
-    ``running[side, k]`` holds the increases and the decreases at tick ``low + k``. Edges ascend in time;
-    ``out[e]`` holds the zone's width in and its two sums over every row before edge ``e`` out. Returns the
-    next edge.
+    ``running[2 * (side * width + tick - low)]`` holds the increases at a price, the slot after it the
+    decreases. Edges ascend in time; ``out[e]`` holds the zone's width in and its two sums over every row
+    before edge ``e`` out. Returns (next edge, first row whose time is before the one before it, or -1).
     """
+    next_ns = edge_ns[at] if at < edge_ns.size else 2**62
     for i in range(ts.size):
-        while at < edge_ns.size and edge_ns[at] <= ts[i]:
-            _read_edge(at, edge_low, edge_side, low, running, out)
-            at += 1
-        k = tick[i] - low
-        if 0 <= k < running.shape[1]:
-            if delta[i] > 0:
-                running[side[i], k, 0] += delta[i]
-            else:
-                running[side[i], k, 1] -= delta[i]
-    return at
+        t = ts[i]
+        if t < previous:
+            return at, i
+        previous = t
+        if t >= next_ns:
+            while at < edge_ns.size and edge_ns[at] <= t:
+                _read_edge(at, edge_low, edge_side, low, width, running, out)
+                at += 1
+            next_ns = edge_ns[at] if at < edge_ns.size else 2**62
+        k = np.int64(tick[i]) - low
+        if 0 <= k < width:
+            d = np.int64(delta[i])
+            running[2 * (side[i] * width + k) + (d < 0)] += abs(d)
+    return at, -1
 
 
 @njit(
-    [types.void(types.int64, I64, I64, types.int64, types.int64[:, :, ::1], types.int64[:, ::1])], cache=True
+    [types.void(types.int64, I64, I64, types.int64, types.int64, types.int64[::1], types.int64[:, ::1])],
+    cache=True,
 )
-def _read_rest(at, edge_low, edge_side, low, running, out):
+def _read_rest(at, edge_low, edge_side, low, width, running, out):
     for e in range(at, edge_low.size):
-        _read_edge(e, edge_low, edge_side, low, running, out)
+        _read_edge(e, edge_low, edge_side, low, width, running, out)
 
 
 class ZoneSums:
@@ -143,15 +142,18 @@ class ZoneSums:
         self._edge_low = np.concatenate([lows, lows])[self._order]
         self._edge_side = np.concatenate([side, side]).astype(np.int64)[self._order]
         self._low = int(lows.min()) if lows.size else 0
-        width = int(lows.max()) - self._low + 2 * zone_ticks + 1 if lows.size else 0
-        self._running = np.zeros((2, width, 2), np.int64)
+        self._width = int(lows.max()) - self._low + 2 * zone_ticks + 1 if lows.size else 0
+        self._running = np.zeros(4 * self._width, np.int64)
         self._out = np.zeros((edges.size, 2), np.int64)
         self._out[:, 0] = 2 * zone_ticks + 1
         self._at = 0
+        self._previous = _NONE
 
     def update(self, ts: np.ndarray, side: np.ndarray, tick: np.ndarray, delta: np.ndarray) -> None:
-        """Next rows: ``ts`` int64 non-decreasing, ``side`` int8, ``tick`` and ``delta`` int32."""
-        self._at = _sum_to_edges(
+        """Next rows: ``ts`` int64, ``side`` int8, ``tick`` and ``delta`` int32. ValueError when times go
+        back.
+        """
+        self._at, disorder = _sum_to_edges(
             ts,
             side,
             tick,
@@ -161,13 +163,24 @@ class ZoneSums:
             self._edge_side,
             self._at,
             self._low,
+            self._width,
             self._running,
             self._out,
+            self._previous,
         )
+        if disorder >= 0:
+            raise ValueError(
+                f"ts_event_ns was {ts[disorder]} in row {disorder} after a later one, expected non-decreasing times; "
+                "sort the rows by them"
+            )
+        if ts.size:
+            self._previous = int(ts[-1])
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         """Increases and decreases of every point, in the order the points were given."""
-        _read_rest(self._at, self._edge_low, self._edge_side, self._low, self._running, self._out)
+        _read_rest(
+            self._at, self._edge_low, self._edge_side, self._low, self._width, self._running, self._out
+        )
         self._at = self._edge_ns.size
         sums = np.empty_like(self._out)
         sums[self._order] = self._out
@@ -312,25 +325,52 @@ def _zone(states: StatesAsof, asof: np.ndarray, points: "_Points", p: "_Paramete
     return _Zone(depth, frac, observable)
 
 
-@njit([types.void(I64, I64, I64, types.int64, types.float64, types.float64[:, ::1])], cache=True)
-def _wall_statistics(samples, first, last, least, percentile, out):
-    """Median and percentile (linear) of the samples >= 0 in [first, last), and whether there were enough."""
-    work = np.empty(max(np.max(last - first), 1) if first.size else 1, np.int64)
+@njit(cache=True)
+def _kth(tree, k):
+    """Index of the k-th smallest (from 0) member of a Fenwick tree of counts."""
+    step = 1
+    while 2 * step < tree.size:
+        step *= 2
+    at = 0
+    while step > 0:
+        if at + step < tree.size and tree[at + step] <= k:
+            at += step
+            k -= tree[at]
+        step //= 2
+    return at
+
+
+@njit([types.void(I64, I64, I64, I64, types.int64, types.float64, types.float64[:, ::1])], cache=True)
+def _wall_statistics(rank, values, first, last, least, percentile, out):
+    """Median and percentile (linear) of the samples in [first, last), and whether there were enough.
+
+    ``rank`` is each sample's index in the ascending ``values``, -1 for none. Windows must ascend at both
+    ends: counts are kept in a Fenwick tree while they slide, so overlapping windows cost little.
+    """
+    tree = np.zeros(values.size + 1, np.int64)
+    low = high = n = 0
     for p in range(first.size):
-        n = 0
-        for i in range(first[p], last[p]):
-            if samples[i] >= 0:
-                work[n] = samples[i]
-                n += 1
+        while high < last[p]:
+            r = rank[high] + 1
+            n += r > 0
+            while 0 < r < tree.size:
+                tree[r] += 1
+                r += r & -r
+            high += 1
+        while low < first[p]:
+            r = rank[low] + 1
+            n -= r > 0
+            while 0 < r < tree.size:
+                tree[r] -= 1
+                r += r & -r
+            low += 1
         if n < least:
-            out[p, 0] = out[p, 1] = out[p, 2] = 0.0
             continue
-        values = np.sort(work[:n])
-        out[p, 0] = (values[(n - 1) // 2] + values[n // 2]) / 2
-        rank = (n - 1) * percentile
-        k = int(np.floor(rank))
-        above = values[min(k + 1, n - 1)]
-        out[p, 1] = values[k] + (above - values[k]) * (rank - k)
+        out[p, 0] = (values[_kth(tree, (n - 1) // 2)] + values[_kth(tree, n // 2)]) / 2
+        place = (n - 1) * percentile
+        k = int(np.floor(place))
+        below, above = values[_kth(tree, k)], values[_kth(tree, min(k + 1, n - 1))]
+        out[p, 1] = below + (above - below) * (place - k)
         out[p, 2] = 1.0
 
 
@@ -443,7 +483,8 @@ def _book_flow(tape_batches: Batches, points: _Points, p: _Parameters) -> tuple[
     )
     after = None
     for batch in batches(tape_batches):
-        after = require_batch_sorted(batch, after=after)
+        if "sequence" in batch.schema.names:  # a narrow read has its times checked in the pass itself
+            after = require_batch_sorted(batch, after=after)
         sums.update(
             column(batch, "ts_event_ns", np.int64),
             column(batch, "side", np.int8),
@@ -496,23 +537,21 @@ def _wall(
     wall = np.zeros((side.size, 3), np.float64)
     for code, of_side in samples.items():
         mine = np.flatnonzero(side == code)
-        if not mine.size:
-            continue
-        # points of one second and side share their samples
-        _, one, back = np.unique(
-            last_g[mine] * 2 + (first_g[mine] & 1), return_index=True, return_inverse=True
-        )
-        once = mine[one]
-        statistics = np.zeros((once.size, 3), np.float64)
+        mine = mine[np.argsort(last_g[mine], kind="stable")]
+        values, rank = np.unique(of_side[of_side >= 0], return_inverse=True)
+        ranks = np.full(of_side.size, -1, np.int64)
+        ranks[of_side >= 0] = rank
+        statistics = np.zeros((mine.size, 3), np.float64)
         _wall_statistics(
-            of_side,
-            np.searchsorted(seconds, first_g[once], "left"),
-            np.searchsorted(seconds, last_g[once], "right"),
+            ranks,
+            values,
+            np.searchsorted(seconds, first_g[mine], "left"),
+            np.searchsorted(seconds, last_g[mine], "right"),
             MIN_WALL_SAMPLES,
             percentile,
             statistics,
         )
-        wall[mine] = statistics[back]
+        wall[mine] = statistics
     return wall
 
 
