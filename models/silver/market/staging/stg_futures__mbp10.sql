@@ -9,8 +9,8 @@
 {% endfor %}
 with
 
--- Two readings of the source and not one shared step: a step that is read twice is materialized, and a day of these
--- rows would lose its file order and fill the memory.
+-- Two readings of the source, and below no step that is read twice: such a step is materialized, and even beside the
+-- pass-through branch it costs the whole union its file order.
 single_delivery as (
 
     select * from {{ source('bronze', 'futures_mbp10') }}
@@ -19,66 +19,52 @@ single_delivery as (
 ),
 
 -- Only an hour held by several deliveries is merged; every other passes through as it is, in file order.
-records as (
-
-    select * from {{ source('bronze', 'futures_mbp10') }}
-    where symbol = 'ES' and is_shared_hour
-
-),
-
-deliveries as (
+counted as (
 
     select
-        date,
-        hour_utc,
-        delivery_id,
-        row_number() over (partition by date, hour_utc order by count(*) desc, delivery_id)
-        - 1 as delivery_rank
-    from records
-    group by date, hour_utc, delivery_id
+        *,
+        count(*) over (partition by date, hour_utc, delivery_id) as delivery_rows
+    from {{ source('bronze', 'futures_mbp10') }}
+    where symbol = 'ES' and is_shared_hour
 
 ),
 
 copies as (
 
     select
-        records.*,
-        deliveries.delivery_rank,
+        *,
+        dense_rank() over (partition by date, hour_utc order by delivery_rows desc, delivery_id asc) - 1
+            as delivery_rank,
         row_number() over (
-            partition by
-                records.date, records.hour_utc, records.delivery_id,
-                {{ 'records.' ~ (values + levels) | join(', records.') }}
-            order by records.ordinal
+            partition by date, hour_utc, delivery_id, {{ (values + levels) | join(', ') }}
+            order by ordinal
         ) as copy_number
-    from records
-    inner join deliveries
-        on records.date = deliveries.date
-        and records.hour_utc = deliveries.hour_utc
-        and records.delivery_id = deliveries.delivery_id
+    from counted
 
 ),
 
+-- The n-th copy is kept from the best-ranked delivery that has one.
 first_copies as (
 
     select
         *,
         row_number() over (
-            partition by
-                date, hour_utc, copy_number,
-                {{ (values + levels) | join(', ') }}
+            partition by date, hour_utc, copy_number, {{ (values + levels) | join(', ') }}
             order by delivery_rank
         ) as delivery_order
     from copies
 
 )
 
+-- The flag is a literal in each branch: a reader that filters on it plans one scan and no union, and a scan alone keeps
+-- its file order.
 {% for relation, ordinal, condition in [
-    ('single_delivery', 'ordinal', 'true'),
+    ('single_delivery', 'ordinal', 'not is_shared_hour'),
     ('first_copies', 'ordinal + delivery_rank * 1099511627776 as ordinal', 'delivery_order = 1'),
 ] %}
     select
         date,
-        is_shared_hour,
+        {{ relation == 'first_copies' }} as is_shared_hour,
         {{ ordinal }},
         ts_recv_ns,
         aggressor,

@@ -6,7 +6,7 @@ session as (
 
 ),
 
--- Read twice, not shared: a step that is read twice is materialized.
+-- Two readings of the source and not one shared step: a step that is read twice is materialized.
 single_delivery as (
 
     select * from {{ source('bronze', 'futures_trades') }}
@@ -14,68 +14,45 @@ single_delivery as (
 
 ),
 
-shared_hours as (
-
-    select * from {{ source('bronze', 'futures_trades') }}
-    where symbol = 'ES' and is_shared_hour
-
-),
-
 -- Delivery is at least once. Between deliveries of one hour equal value tuples are copies: the largest multiplicity
 -- found in any single delivery is the truth, as genuine identical prints stand within one delivery.
-deliveries as (
+counted as (
 
     select
-        date,
-        hour_utc,
-        delivery_id,
-        row_number() over (partition by date, hour_utc order by count(*) desc, delivery_id)
-        - 1 as delivery_rank
-    from shared_hours
-    group by date, hour_utc, delivery_id
+        *,
+        count(*) over (partition by date, hour_utc, delivery_id) as delivery_rows
+    from {{ source('bronze', 'futures_trades') }}
+    where symbol = 'ES' and is_shared_hour
 
 ),
 
 copies as (
 
     select
-        shared_hours.*,
-        deliveries.delivery_rank,
+        *,
+        dense_rank() over (partition by date, hour_utc order by delivery_rows desc, delivery_id asc) - 1
+            as delivery_rank,
         row_number() over (
             partition by
-                shared_hours.date,
-                shared_hours.hour_utc,
-                shared_hours.delivery_id,
-                shared_hours.contract,
-                shared_hours.ts_event_ns,
-                shared_hours.sequence,
-                shared_hours.instrument_id,
-                shared_hours.publisher_id,
-                shared_hours.price,
-                shared_hours.size,
-                shared_hours.side,
-                shared_hours.flags,
-                shared_hours.depth,
-                shared_hours.ts_in_delta
-            order by shared_hours.ordinal
+                date, hour_utc, delivery_id,
+                contract, ts_event_ns, sequence, instrument_id, publisher_id,
+                price, size, side, flags, depth, ts_in_delta
+            order by ordinal
         ) as copy_number
-    from shared_hours
-    inner join deliveries
-        on shared_hours.date = deliveries.date
-        and shared_hours.hour_utc = deliveries.hour_utc
-        and shared_hours.delivery_id = deliveries.delivery_id
+    from counted
 
 ),
 
+-- The n-th copy is kept from the best-ranked delivery that has one.
 first_copies as (
 
-    -- The n-th copy is kept from the best-ranked delivery that has one.
     select
-        copies.*,
+        *,
         row_number() over (
             partition by
-                date, hour_utc, contract, ts_event_ns, sequence, instrument_id, publisher_id,
-                price, size, side, flags, depth, ts_in_delta, copy_number
+                date, hour_utc, copy_number,
+                contract, ts_event_ns, sequence, instrument_id, publisher_id,
+                price, size, side, flags, depth, ts_in_delta
             order by delivery_rank
         ) as delivery_order
     from copies
