@@ -192,16 +192,18 @@ class ZoneSums:
 class StatesAsof:
     """The states rows that hold at given instants, picked out of a stream of states.
 
-    ``times`` are multiples of the grid, ascending and unique. After ``update(batch)`` over all states,
-    ``rows[name]`` is (len(times),) for every integer column, with `_NONE` for null; ``known`` tells where a
-    row was.
+    ``times`` are multiples of the grid, ascending and unique. After ``update(batch)`` over all states and
+    ``finish()``, ``known`` tells where there was a row; ``rows[name]`` is (len(times),) for every scalar
+    column, with `_NONE` for null; ``ticks`` and ``sizes`` are (2, len(times), 10), best level first, a size
+    of 0 where there is no level.
     """
 
     def __init__(self, times: np.ndarray) -> None:
         self.times = times
         self.known = np.zeros(times.size, bool)
         self.rows = {name: np.full(times.size, _NONE, np.int64) for name in STATE_COLUMNS[1:9]}
-        self.levels = {name: np.zeros(times.size, np.int32) for name in STATE_COLUMNS[9:]}
+        self.ticks = np.zeros((2, times.size, DEPTH), np.int32)
+        self.sizes = np.zeros((2, times.size, DEPTH), np.int32)
         self.segment_ends: list[np.ndarray] = []
         self._last: pa.RecordBatch | None = None
         self._done = 0
@@ -241,20 +243,14 @@ class StatesAsof:
         self.known[into] = True
         for name, values in self.rows.items():
             values[into] = nullable_column(batch, name, np.int64, _NONE)[at]
-        for name, values in self.levels.items():
-            values[into] = nullable_column(batch, name, np.int32, 0)[at]
+        for code, side in enumerate(SIDES):
+            for k, level in enumerate(LEVELS):
+                self.ticks[code, into, k] = nullable_column(batch, f"{side}_tick_{level}", np.int32, 0)[at]
+                self.sizes[code, into, k] = column(batch, f"{side}_size_{level}", np.int32)[at]
 
     def find(self, times: np.ndarray) -> np.ndarray:
         """Index of each instant in ``times``; all must be among those given."""
         return np.searchsorted(self.times, times)
-
-    def ticks(self, side: str) -> np.ndarray:
-        """(times, 10) ticks of a side, best first; meaningless where the size is 0."""
-        return np.stack([self.levels[f"{side}_tick_{k}"] for k in LEVELS], axis=1)
-
-    def sizes(self, side: str) -> np.ndarray:
-        """(times, 10) sizes of a side, 0 where there is no level."""
-        return np.stack([self.levels[f"{side}_size_{k}"] for k in LEVELS], axis=1)
 
     def is_open(self, at: np.ndarray, gap_ns: int) -> np.ndarray:
         """Whether the last segment still runs at the instants ``times[at]``, as known there."""
@@ -297,14 +293,9 @@ class _Zone:
 def _zone(states: StatesAsof, asof: np.ndarray, points: "_Points", p: "_Parameters") -> _Zone:
     at = states.find(asof)
     width = 2 * p.zone_ticks + 1
-    ticks = np.empty((asof.size, DEPTH), np.int64)
-    sizes = np.empty((asof.size, DEPTH), np.int64)
-    for code, side in enumerate(SIDES):
-        mine = points.side == code
-        ticks[mine] = states.ticks(side)[at[mine]]
-        sizes[mine] = states.sizes(side)[at[mine]]
+    ticks, sizes = states.ticks[points.side, at], states.sizes[points.side, at]
     inside = np.abs(ticks - points.level_tick[:, None]) <= p.zone_ticks
-    depth = np.where(inside, sizes, 0).sum(axis=1)
+    depth = np.where(inside, sizes, 0).sum(axis=1, dtype=np.int64)
 
     low, high = points.level_tick - p.zone_ticks, points.level_tick + p.zone_ticks
     is_bid = points.side == 0
@@ -377,14 +368,13 @@ def _wall_statistics(rank, values, first, last, least, percentile, out):
 def _wall_samples(states: StatesAsof, seconds: np.ndarray, zone_ticks: int) -> dict[int, np.ndarray]:
     """Depth of each side near the mid at whole seconds, -1 where the state is missing or one-sided."""
     at = states.find(seconds)
-    ticks = {side: states.ticks(side)[at].astype(np.int64) for side in SIDES}
-    sizes = {side: states.sizes(side)[at].astype(np.int64) for side in SIDES}
-    both = (sizes["bid"][:, 0] > 0) & (sizes["ask"][:, 0] > 0)
-    mid2 = ticks["bid"][:, 0] + ticks["ask"][:, 0]
+    ticks, sizes = states.ticks[:, at], states.sizes[:, at]
+    both = (sizes[0, :, 0] > 0) & (sizes[1, :, 0] > 0)
+    mid2 = ticks[0, :, 0] + ticks[1, :, 0]
     samples = {}
-    for code, side in enumerate(SIDES):
-        near = np.abs(2 * ticks[side] - mid2[:, None]) <= 2 * zone_ticks
-        samples[code] = np.where(both, np.where(near, sizes[side], 0).sum(axis=1), -1)
+    for code in range(len(SIDES)):
+        near = np.abs(2 * ticks[code] - mid2[:, None]) <= 2 * zone_ticks
+        samples[code] = np.where(both, np.where(near, sizes[code], 0).sum(axis=1, dtype=np.int64), -1)
     return samples
 
 
@@ -465,7 +455,7 @@ def barrier(
     last_g = mine.asof // SECOND_NS
     seconds = _needed_seconds(first_g, last_g)
     needed = [t for i in instants for t in (i, i - p.window_ns)]
-    known = StatesAsof(np.unique(np.concatenate([*needed, seconds * SECOND_NS])))
+    known = StatesAsof(_unique(np.concatenate([*needed, seconds * SECOND_NS])))
     for batch in batches(states):
         known.update(batch)
     known.finish()
@@ -502,14 +492,19 @@ def _fills(trades: pa.Table, points: _Points, p: _Parameters) -> tuple[np.ndarra
     sums = ZoneSums(
         points.asof, points.level_tick, points.side, zone_ticks=p.zone_ticks, window_ns=p.window_ns
     )
-    known = aggressor != 0
-    sums.update(ts[known], (aggressor[known] > 0).astype(np.int8), tick[known], size[known])
+    sums.update(ts, (aggressor > 0).astype(np.int8), tick, size * np.abs(aggressor))  # unknown counts nothing
     filled, _ = sums.finish()
     end = np.searchsorted(ts, points.asof, "left")
     has_trade = end > np.searchsorted(ts, points.asof - p.window_ns, "left")
     last = np.full(points.asof.size, _NONE, np.int64)
     last[has_trade] = ts[end[has_trade] - 1]
     return filled, last
+
+
+def _unique(values: np.ndarray) -> np.ndarray:
+    """Ascending distinct values; sorting is quicker here than the hash table of `numpy.unique`."""
+    values = np.sort(values)
+    return values[np.concatenate([[True], values[1:] != values[:-1]])] if values.size else values
 
 
 def _needed_seconds(first: np.ndarray, last: np.ndarray) -> np.ndarray:
