@@ -11,7 +11,7 @@ import typer
 from tqdm import tqdm
 
 from cli import dbt
-from cli.output import print_rows, say
+from cli.output import print_rows, progress, say
 from cli.simulate import Dates, Profile, Scale, Seed, Sessions, simulated
 from cli.train import compact
 from lake.paths import lake_root
@@ -30,8 +30,8 @@ def demo(
 ) -> None:
     """Simulate sessions as DBN files, land them, build every dataset and train; a second run finds all done.
 
-    Prints the training figures as they are, without a verdict, then what was made, where it stands and how
-    long each step took. Without options: 20 sessions with effects to be found.
+    Prints training figures of all test sessions and of the holdout as they are, without a verdict, then what
+    was made, where it stands and how long each step took. Without options: 20 sessions with effects to be found.
     """
     root = lake_root()
     figures: list[dict[str, Any]] = []
@@ -46,6 +46,7 @@ def demo(
         started = time.monotonic()
         made, where = step()
         rows.append(report_row(name, time.monotonic() - started, made, where))
+        progress(f"{name}: {made}, {rows[-1]['seconds']} s")
     peak_bytes = (
         max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         * 1024
@@ -54,10 +55,17 @@ def demo(
     rows.append(report_row("total", seconds, f"peak memory {peak_bytes / 1e6:,.0f} MB", root))
 
     if not as_json:
-        print_rows([compact(row) for row in figures], as_json=False)
+        print_rows([brief(row) for row in figures if row["fold"] in ("pooled", "holdout")], as_json=False)
         print()
     print_rows(rows, as_json=as_json)
     say("look around: make shell, tickhouse status")
+
+
+def brief(row: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a training row that fit a screen; `tickhouse train` prints all, fold by fold."""
+    shown = compact(row)
+    names = ["stage", "head", "fold", "n", "pos", "auc", "auc_base", "pr", "pr_base", "pr_prior"]
+    return {name: shown[name] for name in [*names, "brier", "brier_base", "brier_prior", "skill"]}
 
 
 def report_row(step: str, seconds: float, made: str, where: Path) -> dict[str, Any]:

@@ -40,5 +40,11 @@ def _cell(value: Any) -> str:
 
 
 def say(text: str) -> None:
-    """Print one line of progress to stderr."""
+    """Print one line that a reader needs beside the data to stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def progress(text: str) -> None:
+    """Print one line of progress to stderr; nothing when nobody watches."""
+    if sys.stderr.isatty():
+        say(text)
