@@ -41,10 +41,9 @@ NONE_CODE = ord("N")
 ZONE_TICKS = 8
 APPROACH_TICKS = (5, 12)  # the price stands before a level when it is this far off
 THIN_SIZE = 3  # largest size at a thin price
-FILL_SILENCE_NS = 20 * SECOND_NS
+MAX_SILENCE_NS = 7_200 * SECOND_NS  # divided by the least number of orders an hour: twice the mean
 CELL_NS = 100_000_000  # grid of observation points
 MOVE_ROOM_NS = 4_000_000  # a move has to end inside its cell
-MIN_FILLS_PER_MINUTE = 6.0
 
 # Registers of the book, int64.
 (
@@ -52,6 +51,7 @@ MIN_FILLS_PER_MINUTE = 6.0
     R_TICK_NANO,  # price units (1e-9) of a tick
     R_ZONES,  # 1 when ROUND levels have barriers
     R_TARGET,  # records to write
+    R_LEAST_FILLS,  # orders an hour that come whatever the budget says
     R_OPEN_NS,
     R_END_NS,
     R_RNG,
@@ -77,7 +77,7 @@ MIN_FILLS_PER_MINUTE = 6.0
     R_OTHER,  # next record of other contracts
     R_STARTED,
     R_WORK_BID,  # barrier work in hand, WORK_REGISTERS a side
-) = range(29)
+) = range(30)
 (W_MODE, W_NEXT_NS, W_LEVEL, W_LEFT, W_LAST_NS, WORK_REGISTERS) = range(6)
 REGISTERS = R_WORK_BID + 2 * WORK_REGISTERS
 IDLE, PULL, REPLENISH = 0, 1, 2
@@ -104,7 +104,7 @@ class Book(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """The plan in arrays; see `plan.TapePlan`. ``touch_next_flag``: the flag of the next touch of its level and side."""
+    """The plan in arrays, see `plan.TapePlan`; ``touch_next_flag``: of the next touch of the same level and side."""
 
     ts_ns: np.ndarray
     kind: np.ndarray
@@ -124,18 +124,18 @@ class Tape(NamedTuple):
 
 
 # Signatures of the kernels: one compiled version of each, whatever constants it is called with.
-I, F, B, V = types.int64, types.float64, types.boolean, types.void
-BOOK = types.NamedTuple((I[::1], I[:, :, ::1], I[:, ::1], types.int32[:, ::1]), Book)
+INT, REAL, BOOL, VOID = types.int64, types.float64, types.boolean, types.void
+INTS, REALS, ROWS = INT[::1], REAL[::1], types.int32[:, ::1]
+BOOK = types.NamedTuple((INTS, INT[:, :, ::1], INT[:, ::1], ROWS), Book)
 TAPE = types.NamedTuple(
-    (I[::1], I[::1], I[::1], I[::1], B[::1], I[::1], I[::1], I[::1], I[::1])
-    + (F[::1], F[::1], F[::1], F, types.int32[:, ::1], I[::1]),
-    Tape,
+    (INTS, INTS, INTS, INTS, BOOL[::1], INTS, INTS, INTS, INTS, REALS, REALS, REALS, REAL, ROWS, INTS), Tape
 )
+
 
 # --- random numbers ------------------------------------------------------------------------------------------------
 
 
-@njit(I(BOOK, I), cache=True, error_model="numpy")
+@njit(INT(BOOK, INT), cache=True, error_model="numpy")
 def _below(book, n):
     """A random integer in [0, n). Source: xorshift64*, Vigna 2016."""
     x = np.uint64(book.reg[R_RNG])
@@ -146,12 +146,12 @@ def _below(book, n):
     return (np.int64((x * np.uint64(2685821657736338717)) >> np.uint64(32)) * n) >> 32
 
 
-@njit(I(BOOK, F), cache=True, error_model="numpy")
+@njit(INT(BOOK, REAL), cache=True, error_model="numpy")
 def _exponential(book, mean):
     return np.int64(-np.log((_below(book, 1 << 30) + 1.0) / (1 << 30)) * mean)
 
 
-@njit(I(BOOK, F, F, I), cache=True, error_model="numpy")
+@njit(INT(BOOK, REAL, REAL, INT), cache=True, error_model="numpy")
 def _size(book, median, sigma, most):
     """A log-normal size of at least 1; the normal is a sum of four uniforms, which is near enough for sizes."""
     z = 0.0
@@ -161,7 +161,7 @@ def _size(book, median, sigma, most):
     return min(max(np.int64(median * np.exp(sigma * z) + 0.5), 1), most)
 
 
-@njit(I(BOOK, I, I), cache=True, error_model="numpy")
+@njit(INT(BOOK, INT, INT), cache=True, error_model="numpy")
 def _resting_size(book, side, p):
     """Size of an order that makes up a price by itself."""
     if book.price[side, p, THIN] == 1:
@@ -172,7 +172,7 @@ def _resting_size(book, side, p):
 # --- queues --------------------------------------------------------------------------------------------------------
 
 
-@njit(V(BOOK, I, I, I), cache=True, error_model="numpy")
+@njit(VOID(BOOK, INT, INT, INT), cache=True, error_model="numpy")
 def _link(book, side, p, o):
     """Put an order at the end of the queue."""
     last = book.price[side, p, TAIL]
@@ -184,7 +184,7 @@ def _link(book, side, p, o):
     book.price[side, p, TAIL] = o
 
 
-@njit(V(BOOK, I, I, I), cache=True, error_model="numpy")
+@njit(VOID(BOOK, INT, INT, INT), cache=True, error_model="numpy")
 def _unlink(book, side, p, o):
     before, after = book.order[o, O_PREV], book.order[o, O_NEXT]
     if before >= 0:
@@ -197,7 +197,7 @@ def _unlink(book, side, p, o):
         book.price[side, p, TAIL] = before
 
 
-@njit(V(BOOK, I, I, I, I), cache=True, error_model="numpy")
+@njit(VOID(BOOK, INT, INT, INT, INT), cache=True, error_model="numpy")
 def _push(book, side, p, size, hidden):
     """A new order at the end of the queue."""
     o = book.reg[R_FREE]
@@ -208,7 +208,7 @@ def _push(book, side, p, size, hidden):
     book.price[side, p, COUNT] += 1
 
 
-@njit(V(BOOK, I, I, I), cache=True, error_model="numpy")
+@njit(VOID(BOOK, INT, INT, INT), cache=True, error_model="numpy")
 def _drop(book, side, p, o):
     """Take an order out of the book."""
     _unlink(book, side, p, o)
@@ -218,7 +218,7 @@ def _drop(book, side, p, o):
     book.reg[R_FREE] = o
 
 
-@njit(V(BOOK, I, I), cache=True, error_model="numpy")
+@njit(VOID(BOOK, INT, INT), cache=True, error_model="numpy")
 def _settle(book, side, p):
     """Draw the orders of a price that nobody has seen for a while."""
     while book.price[side, p, HEAD] >= 0:
@@ -237,7 +237,7 @@ def _settle(book, side, p):
 # --- records -------------------------------------------------------------------------------------------------------
 
 
-@njit(V(BOOK, I, B), cache=True, error_model="numpy")
+@njit(VOID(BOOK, INT, BOOL), cache=True, error_model="numpy")
 def _show(book, side, settle):
     """Write the ten levels of a side into the current record.
 
@@ -269,7 +269,7 @@ def _show(book, side, settle):
         row[at + 4 + side], row[at + 6 + side] = 0, 0
 
 
-@njit(V(BOOK, I), cache=True, error_model="numpy")
+@njit(VOID(BOOK, INT), cache=True, error_model="numpy")
 def _begin(book, ts_ns):
     """Start an event: its time, its sequence, and when it will be received."""
     reg = book.reg
@@ -279,7 +279,7 @@ def _begin(book, ts_ns):
     reg[R_RECV] = max(reg[R_RECV], reg[R_NOW] + 60_000 + _below(book, 50_000))
 
 
-@njit(V(BOOK, I, I, I, I), cache=True, error_model="numpy")
+@njit(VOID(BOOK, INT, INT, INT, INT), cache=True, error_model="numpy")
 def _emit(book, p, size, kind, depth):
     """Write one record with the levels as shown.
 
@@ -298,18 +298,18 @@ def _emit(book, p, size, kind, depth):
     reg[R_OUT] += 1
 
 
-@njit(I(I), cache=True, error_model="numpy")
+@njit(INT(INT), cache=True, error_model="numpy")
 def _code(side):
     return (SIDE_CODES[0] if side == BID else SIDE_CODES[1]) << 8
 
 
-@njit(V(BOOK), cache=True, error_model="numpy")
+@njit(VOID(BOOK), cache=True, error_model="numpy")
 def _mark_last(book):
     """The latest record ends its event."""
     book.rows[book.reg[R_OUT] - 1, 7] |= F_LAST << 16
 
 
-@njit(V(BOOK, I, I, I, I, I, I), cache=True, error_model="numpy")
+@njit(VOID(BOOK, INT, INT, INT, INT, INT, INT), cache=True, error_model="numpy")
 def _single(book, ts_ns, action, side, p, o, size):
     """Event: one order within the view is added (``size``), cancelled (``o``) or modified (``o`` to ``size``).
 
@@ -342,7 +342,7 @@ def _single(book, ts_ns, action, side, p, o, size):
     _emit(book, p, size, action | _code(side) | F_LAST << 16, depth)
 
 
-@njit(V(BOOK, I, I, I, I), cache=True, error_model="numpy")
+@njit(VOID(BOOK, INT, INT, INT, INT), cache=True, error_model="numpy")
 def _refill(book, ts_ns, side, p, least):
     """Have at least ``least`` contracts at a price."""
     if book.price[side, p, SIZE] < least:
@@ -352,7 +352,7 @@ def _refill(book, ts_ns, side, p, least):
 # --- trades --------------------------------------------------------------------------------------------------------
 
 
-@njit(V(BOOK, I, I, I, I, I), cache=True, error_model="numpy")
+@njit(VOID(BOOK, INT, INT, INT, INT, INT), cache=True, error_model="numpy")
 def _take(book, ts_ns, side, first, n_prices, want):
     """Event: one aggressive order takes ``want`` contracts at its best price, or all there is at ``n_prices`` prices.
 
@@ -397,7 +397,7 @@ def _take(book, ts_ns, side, first, n_prices, want):
     _mark_last(book)
 
 
-@njit(V(BOOK, I, I), cache=True, error_model="numpy")
+@njit(VOID(BOOK, INT, INT), cache=True, error_model="numpy")
 def _trade(book, ts_ns, aggressor):
     """Event: a small aggressive order that leaves something at the best price."""
     side = ASK if aggressor > 0 else BID
@@ -407,7 +407,7 @@ def _trade(book, ts_ns, aggressor):
     _take(book, ts_ns, side, p, 1, want)
 
 
-@njit(V(BOOK, I, I), cache=True, error_model="numpy")
+@njit(VOID(BOOK, INT, INT), cache=True, error_model="numpy")
 def _move(book, ts_ns, to):
     """The market goes to bid ``to``: one side is traded or pulled away price by price, the other follows.
 
@@ -418,11 +418,11 @@ def _move(book, ts_ns, to):
     way = 1 if to > reg[R_BID] else -1
     side = ASK if way > 0 else BID  # the side that gives way
     k, first = abs(to - reg[R_BID]), reg[R_BID] + side
-    _refill(book, ts_ns, side, first + way * (k - 1), 1)  # there must be something to trade at the end
     swept = 1 + _below(book, min(k - 1, 3)) if k > 1 and _below(book, 1000) < 250 else 0
     for q in range(k):
         p, t = first + way * q, reg[R_NOW] + 5_000 + _below(book, 20_000)
         if q == k - 1:
+            _refill(book, max(ts_ns, t) - 1_000, side, p, 1)  # there must be something to trade at the end
             _take(book, max(ts_ns, t), side, p, 1, 0)
         elif q >= swept:
             while price[side, p, HEAD] >= 0:
@@ -438,7 +438,7 @@ def _move(book, ts_ns, to):
 # --- barriers ------------------------------------------------------------------------------------------------------
 
 
-@njit(V(BOOK, I, I, I), cache=True, error_model="numpy")
+@njit(VOID(BOOK, INT, INT, INT), cache=True, error_model="numpy")
 def _set_flag(book, side, level, flag):
     """Set how the ROUND level ``level`` (tick / 40) will defend at its next touch from this side: 1 is a VACUUM."""
     p = level * ROUND_TICKS - book.reg[R_BASE]
@@ -446,7 +446,7 @@ def _set_flag(book, side, level, flag):
         book.price[side, q, THIN] = flag
 
 
-@njit(V(BOOK, I), cache=True, error_model="numpy")
+@njit(VOID(BOOK, INT), cache=True, error_model="numpy")
 def _face_barriers(book, way):
     """After a move ``way`` ticks: stand before a level (and begin to pull or replenish it) or not any more."""
     reg = book.reg
@@ -472,7 +472,7 @@ def _face_barriers(book, way):
                 work[W_LAST_NS] = reg[R_NOW]
 
 
-@njit(V(BOOK, I), cache=True, error_model="numpy")
+@njit(VOID(BOOK, INT), cache=True, error_model="numpy")
 def _work_barrier(book, side):
     """One order of the work in hand at a level: its zone, as far as it is in view, loses or gains."""
     reg, price = book.reg, book.price[side]
@@ -512,7 +512,7 @@ def _work_barrier(book, side):
 # --- orders of everybody else --------------------------------------------------------------------------------------
 
 
-@njit(V(BOOK, I), cache=True, error_model="numpy")
+@njit(VOID(BOOK, INT), cache=True, error_model="numpy")
 def _fill(book, ts_ns):
     """Event: somebody adds, cancels or changes an order near the best; sizes wander around each price's target."""
     reg, order = book.reg, book.order
@@ -554,7 +554,7 @@ def _fill(book, ts_ns):
                 o = order[o, O_NEXT]
             own = order[o, O_SIZE]
             # The last order of a price stays, but now and then the best price empties and the spread is two ticks.
-            if u < 830 and (count > 1 or (p == reg[R_BID] + side and 500 < u < 520)):
+            if u < 830 and (count > 1 or (p == reg[R_BID] + side and 500 < u < 505)):
                 action = CANCEL
             else:
                 action = MODIFY
@@ -562,7 +562,7 @@ def _fill(book, ts_ns):
     _single(book, ts_ns, action, side, p, o, size)
 
 
-@njit(V(BOOK, TAPE), cache=True, error_model="numpy")
+@njit(VOID(BOOK, TAPE), cache=True, error_model="numpy")
 def _plan_fill(book, tape):
     """Choose when the next such order comes: what the record budget leaves, by the time of day, in bursts.
 
@@ -573,18 +573,18 @@ def _plan_fill(book, tape):
     minute = min(max((now - reg[R_OPEN_NS]) // MINUTE_NS, 0), tape.activity.shape[0] - 1)
     cost = (reg[R_PLANNED] + 50.0 * tape.move_records) / (reg[R_MOVES] + 50.0)
     budget = reg[R_TARGET] - reg[R_WRITTEN] - cost * tape.moves_left[minute]
-    per_minute = max(budget * tape.activity[minute] / tape.activity_left[minute], MIN_FILLS_PER_MINUTE)
+    per_minute = max(budget * tape.activity[minute] / tape.activity_left[minute], reg[R_LEAST_FILLS] / 60.0)
     if now >= reg[R_BURST_NS]:
         reg[R_BURST] = 1 - reg[R_BURST]
         reg[R_BURST_NS] = now + _exponential(book, 2.0e9 if reg[R_BURST] == 1 else 2.0e10)
     mean_ns = MINUTE_NS / (per_minute * (3.0 if reg[R_BURST] == 1 else 0.8))
-    reg[R_FILL_NS] = now + min(_exponential(book, mean_ns) + 1_000, FILL_SILENCE_NS)
+    reg[R_FILL_NS] = now + min(_exponential(book, mean_ns) + 1_000, MAX_SILENCE_NS // reg[R_LEAST_FILLS])
 
 
 # --- the session ---------------------------------------------------------------------------------------------------
 
 
-@njit(V(BOOK), cache=True, error_model="numpy")
+@njit(VOID(BOOK), cache=True, error_model="numpy")
 def _open(book):
     """The snapshot at the session's open, one event: a clear, then the orders of ten levels a side."""
     reg = book.reg
@@ -606,24 +606,25 @@ def _open(book):
     _mark_last(book)
 
 
-@njit(V(BOOK, TAPE), cache=True, error_model="numpy")
+@njit(VOID(BOOK, TAPE), cache=True, error_model="numpy")
 def _copy_other(book, tape):
     """Pass on one event of another contract, in the sequence of this file."""
     reg = book.reg
-    ts_ns = tape.other_ns[reg[R_OTHER]]
-    _begin(book, ts_ns)
-    while reg[R_OTHER] < tape.other_ns.shape[0] and tape.other_ns[reg[R_OTHER]] == ts_ns:
+    _begin(book, tape.other_ns[reg[R_OTHER]])
+    is_last = False
+    while not is_last:
         row, record = book.rows[reg[R_OUT]], tape.other[reg[R_OTHER]]
         for k in range(row.shape[0]):
             row[k] = record[k]
         row[2], row[3] = reg[R_NOW] & LOW_WORD, reg[R_NOW] >> 32
         row[8], row[9] = reg[R_RECV] & LOW_WORD, reg[R_RECV] >> 32
         row[10], row[11] = reg[R_DELTA], reg[R_SEQUENCE]
+        is_last = row[7] >> 16 & F_LAST != 0
         reg[R_OUT] += 1
         reg[R_OTHER] += 1
 
 
-@njit(V(BOOK, TAPE), cache=True, error_model="numpy")
+@njit(VOID(BOOK, TAPE), cache=True, error_model="numpy")
 def _play_event(book, tape):
     """The next event of the plan, then what it changes for the barriers."""
     reg = book.reg
@@ -647,7 +648,7 @@ def _play_event(book, tape):
         _face_barriers(book, way)
 
 
-@njit(B(BOOK, TAPE), cache=True, error_model="numpy")
+@njit(BOOL(BOOK, TAPE), cache=True, error_model="numpy")
 def run(book, tape):
     """Play the session until the output is nearly full or the session is over; return True when it is over.
 
@@ -671,7 +672,7 @@ def run(book, tape):
             at = R_WORK_BID + side * WORK_REGISTERS
             if reg[at + W_MODE] != IDLE and reg[at + W_NEXT_NS] < work:
                 work, worker = reg[at + W_NEXT_NS], side
-        soonest = min(min(planned, other), min(fill, work))
+        soonest = min(planned, other, fill, work)
         if soonest == never:
             return True
         before = reg[R_OUT]
@@ -686,7 +687,7 @@ def run(book, tape):
             _fill(book, fill)
             _plan_fill(book, tape)
         reg[R_WRITTEN] += reg[R_OUT] - before
-        if planned == soonest or work == soonest:
+        if soonest in (planned, work):
             reg[R_PLANNED] += reg[R_OUT] - before
     return False
 
@@ -701,6 +702,7 @@ class Market:
     instrument_id: int
     tick_nano: int
     target_records: int
+    least_fills_per_hour: int
     has_barriers: bool
 
 
@@ -723,11 +725,8 @@ def new_book(
     rows.view(np.int64)[-1, 0] = header_word("mbp-10", market.instrument_id)
     reg = np.zeros(REGISTERS, np.int64)
     reg[R_BASE], reg[R_TICK_NANO], reg[R_ZONES] = base, market.tick_nano, market.has_barriers
-    reg[R_TARGET], reg[R_OPEN_NS], reg[R_END_NS] = (
-        market.target_records,
-        clock.globex_open_ns,
-        clock.globex_close_ns - SECOND_NS,
-    )
+    reg[R_TARGET], reg[R_LEAST_FILLS] = market.target_records, market.least_fills_per_hour
+    reg[R_OPEN_NS], reg[R_END_NS] = clock.globex_open_ns, clock.globex_close_ns - SECOND_NS
     reg[R_RNG] = rng.integers(1, 2**63 - 1)
     reg[R_BID], reg[R_SEQUENCE] = start_tick - base, 1_000
     return Book(reg, price, order, rows)

@@ -46,11 +46,6 @@ class _HashedFile:
     def flush(self) -> None:
         self._file.flush()
 
-    def sync_and_close(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-
     def close(self) -> None:
         self._file.close()
 
@@ -59,7 +54,8 @@ class DbnFile:
     """One DBN v3 file of one UTC day of ``ts_recv`` under construction.
 
     Records are rows of int64 words as they lie in the file, little-endian: (n, 46) for mbp-10, (n, 6) for trades.
-    ``finish`` makes the temporary file durable and fills ``sha256`` and ``bytes``; ``publish`` gives it its name.
+    ``finish`` completes the temporary file and fills ``sha256`` and ``bytes``; ``publish`` makes it durable and
+    gives it its name, after which the caller has to sync the folder once for all files it published.
     Source: the vendor's DBN encoding, version 3.
     """
 
@@ -83,11 +79,12 @@ class DbnFile:
 
     def finish(self) -> None:
         self._zstd.close()
-        self._file.sync_and_close()
+        self._file.close()
         self.sha256, self.bytes = self._file.sha256.hexdigest(), self._file.bytes
 
     def publish(self, path: Path) -> None:
-        atomic.replace(self._temp, path)
+        atomic.fsync_file(self._temp)
+        os.replace(self._temp, path)
 
     def discard(self) -> None:
         self._file.close()

@@ -39,6 +39,7 @@ DEMO_DATES = tuple(
 Profile = Literal["default", "null", "planted"]
 TRADE_ACTION = ord("T")
 SCHEMAS = ("trades", "mbp-10")
+PUBLISH_BYTES = 256 << 20
 
 
 class SimulationError(ValueError):
@@ -100,9 +101,9 @@ def simulate(
     ``default`` a price that levels push off. The same (seed, date, scale, profile) gives the same records.
 
     Files that ``raw/simulation.json`` lists are left as they are, so a second call with the same settings only checks
-    their sha256. Files appear whole or not at all, and after a kill the next call finishes. ``progress`` is called
-    with (sessions done, sessions to do). ``truth`` is a Parquet path outside ``root``: what was planted (see
-    `truth.write`); nothing downstream may read it.
+    their sha256. Files appear whole or not at all, by the quarter gigabyte; after a kill the next call does the rest.
+    ``progress`` is called with (sessions done, sessions to do). ``truth`` is a Parquet path outside ``root``: what
+    was planted (see `truth.Recorder`); nothing downstream may read it.
 
     Raises SimulationError for no session, a scale, seed or profile out of range, a root that holds a simulation with
     other settings, a file that isn't what simulation.json says, and a file of somebody else in the way.
@@ -246,17 +247,21 @@ def _feeds(
 
 
 class _FuturesWriter:
-    """Splits sessions into files by UTC day of ts_recv; a day's files are published when its last session is over."""
+    """Splits sessions into files by UTC day of ts_recv. A file is complete when the last session of its day is over.
+
+    Complete files are published together, by the volume, because each sync of the disk costs as much as a session.
+    """
 
     def __init__(self, ledger: _Ledger, missing: set[tuple[str, date, date]]):
         self._ledger, self._missing = ledger, missing
         self._open: dict[tuple[str, date], DbnFile] = {}
+        self._complete: list[DbnFile] = []
 
     def __enter__(self) -> "_FuturesWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in self._open.values():
+        for file in (*self._open.values(), *self._complete):
             file.discard()
 
     def write_session(
@@ -275,42 +280,57 @@ class _FuturesWriter:
         for block in stream.blocks:
             cut = int(np.searchsorted(block[:, 4], midnight_ns))
             for utc, part in ((evening, block[:cut]), (day, block[cut:])):
-                if not len(part):
-                    continue
-                trades = _trade_records(part)
-                for schema, records in (("trades", trades), ("mbp-10", part)):
-                    if file := sinks.get((schema, utc)):
-                        file.write(records)
+                if file := sinks.get(("mbp-10", utc)):
+                    file.write(part)
+                if file := sinks.get(("trades", utc)):
+                    file.write(_trade_records(part))
             if recorder:
                 recorder.add_block(block)
-        self._publish([key for key in self._open if key[1] < day])
         later = {utc for _, utc, other in self._missing if other > session}
-        self._publish([key for key in self._open if key[1] not in later])
+        self._complete_days([utc for _, utc in self._open if utc not in later])
 
     def finish(self) -> None:
-        self._publish(list(self._open))
+        self._complete_days([utc for _, utc in self._open])
+        self._publish()
 
     def _file(self, schema: str, utc: date) -> DbnFile:
         if (schema, utc) not in self._open:
             folder = self._ledger.root / "raw" / "dbn" / FOLDERS[schema]
-            contracts = _contracts([s for part, day, s in self._missing if (part, day) == (schema, utc)])
-            self._open[schema, utc] = DbnFile(folder, schema, utc, contracts)
+            self._open[schema, utc] = DbnFile(folder, schema, utc, _contracts(self._sessions(schema, utc)))
         return self._open[schema, utc]
 
-    def _publish(self, keys: list[tuple[str, date]]) -> None:
-        done = []
-        for schema, utc in keys:
-            file = self._open[schema, utc]
+    def _sessions(self, schema: str, utc: date) -> tuple[date, ...]:
+        return tuple(sorted(s for part, day, s in self._missing if (part, day) == (schema, utc)))
+
+    def _complete_days(self, days: list[date]) -> None:
+        for key in [key for key in self._open if key[1] in days]:
+            file = self._open.pop(key)
+            self._complete.append(file)
             file.finish()
-            sessions = tuple(sorted(s for part, day, s in self._missing if (part, day) == (schema, utc)))
+        if sum(file.bytes for file in self._complete) >= PUBLISH_BYTES:
+            self._publish()
+
+    def _publish(self) -> None:
+        done = []
+        for file in self._complete:
             path = self._place(file)
             file.publish(path)
-            del self._open[schema, utc]
+            sessions = self._sessions(file.schema, file.day)
             done.append(
                 SimulatedFile(
-                    path, schema, utc, sessions, file.record_count, file.bytes, file.sha256, written=True
+                    path,
+                    file.schema,
+                    file.day,
+                    sessions,
+                    file.record_count,
+                    file.bytes,
+                    file.sha256,
+                    written=True,
                 )
             )
+        self._complete.clear()
+        for folder in {f.path.parent for f in done}:
+            atomic.fsync_dir(folder)
         if done:
             self._ledger.add(done)
 

@@ -26,6 +26,9 @@ from ingest.simulator.path import (
 FULL_RECORDS, FULL_TRADES = 8_000_000, 500_000  # of a session at scale 1
 LATTICES = (1, 2, 4, 8)
 MOVE_SHARE = 0.7  # share of the record budget that moves may take before a coarser lattice is chosen
+# Lattices for tiny sessions: touches and outcomes as ever, but the last stop before a level is so far off that the
+# ten levels don't show its zone. Down to this scale sessions rather have more records than asked for.
+TINY_LATTICES, TINY_SCALE = (20, 40), 0.004
 TRADES_PER_MOVE = 2.0
 TRADE_SILENCE_NS = 40 * SECOND_NS  # a trade at least this often, so that no label window has a 60 s gap
 MOVE, TRADE = 0, 1
@@ -69,12 +72,16 @@ def records_per_move(lattice_ticks: int) -> float:
 
 
 def choose_lattice(scale: float, clock: SessionClock) -> int:
-    """The finest lattice (ticks) whose moves leave room for other records at this scale."""
+    """The finest lattice (ticks) whose moves leave room for other records at this scale, else the coarsest.
+
+    At 8 ticks the moves of a full session take about 120,000 records, so scales from 0.004 to 0.016 have about 130,000.
+    """
     variance = float(expected_variance(clock, np.array([0]))[0])
-    for lattice in LATTICES:
+    lattices = TINY_LATTICES if scale < TINY_SCALE else LATTICES
+    for lattice in lattices:
         if variance / lattice**2 * records_per_move(lattice) <= MOVE_SHARE * FULL_RECORDS * scale:
             return lattice
-    return LATTICES[-1]
+    return lattices[-1]
 
 
 def activity(clock: SessionClock) -> np.ndarray:

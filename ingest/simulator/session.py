@@ -36,6 +36,8 @@ SPREAD_TICK_NANO = 50_000_000
 CARRY_POINTS = 52  # the next contract stands this far above the front one
 # The next outright is quoted in whole points and follows in steps of ten of them; the spread hardly moves at all.
 NEXT_STEP_POINTS = 10
+# At least this many orders an hour keep a book alive: the front one is never silent for more than 20 s.
+FRONT_FILLS_PER_HOUR, OTHER_FILLS_PER_HOUR = 360, 30
 OTHER_SHARE = {"next": 0.01, "spread": 0.005}
 
 
@@ -70,9 +72,8 @@ def _blocks(
     other = other[np.argsort(other[:, 1], kind="stable")]
     rng = generator(seed, clock.day, 5)
     first_level, flags, next_flags = _pending_flags(plan, rng)
-    market = Market(
-        contracts.front.instrument_id, TICK_NANO, round(FULL_RECORDS * scale) - len(other), has_barriers=True
-    )
+    target = round(FULL_RECORDS * scale) - len(other)
+    market = Market(contracts.front.instrument_id, TICK_NANO, target, FRONT_FILLS_PER_HOUR, has_barriers=True)
     yield from _play(market, clock, plan, (first_level, flags), next_flags, other, rng)
 
 
@@ -128,7 +129,9 @@ def _next_records(
     rng = generator(seed, clock.day, 6)
     plan = _quiet_plan(rng, clock, start, move_ns, to // 4 + CARRY_POINTS, step_ticks)
     target = round(FULL_RECORDS * scale * OTHER_SHARE["next"])
-    market = Market(contracts.next.instrument_id, POINT_NANO, target, has_barriers=False)
+    market = Market(
+        contracts.next.instrument_id, POINT_NANO, target, OTHER_FILLS_PER_HOUR, has_barriers=False
+    )
     return _collect(market, clock, plan, rng)
 
 
@@ -138,7 +141,9 @@ def _spread_records(seed: int, scale: float, clock: SessionClock, contracts: Con
     empty = np.empty(0, np.int64)
     plan = _quiet_plan(rng, clock, CARRY_POINTS * 20 + int(rng.integers(-10, 11)), empty, empty, 10**6)
     target = round(FULL_RECORDS * scale * OTHER_SHARE["spread"])
-    market = Market(contracts.spread.instrument_id, SPREAD_TICK_NANO, target, has_barriers=False)
+    market = Market(
+        contracts.spread.instrument_id, SPREAD_TICK_NANO, target, OTHER_FILLS_PER_HOUR, has_barriers=False
+    )
     return _collect(market, clock, plan, rng)
 
 

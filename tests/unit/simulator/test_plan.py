@@ -1,0 +1,203 @@
+"""The path and the plan: a price that is the same at every scale, and odds that are the ones asked for."""
+
+import itertools
+from datetime import date, time
+
+import numpy as np
+import pytest
+
+from ingest.simulator import path as path_module
+from ingest.simulator.clock import is_early_close, session_clock, trading_sessions, wall_ns
+from ingest.simulator.contracts import contracts_of, third_friday
+from ingest.simulator.path import (
+    ROUND_TICKS,
+    THIRD_ATTEMPT_BIAS,
+    SessionPath,
+    count_attempt,
+    session_path,
+)
+from ingest.simulator.plan import (
+    BOUNCE,
+    BREAK,
+    CHOP,
+    MOVE,
+    OUTCOME_SHARES,
+    _prints,
+    _touches,
+    draw_flags,
+    flag_rates,
+    plan_tape,
+)
+from tests.unit.simulator.reading import SECOND_NS, TICK_NANO, round_touches
+
+DAY = date(2025, 10, 7)
+CLOCK = session_clock(DAY)
+
+
+def test_sessions_follow_new_york_and_the_exchanges_holidays():
+    assert trading_sessions(date(2025, 11, 26), date(2025, 12, 1)) == [
+        date(2025, 11, 26),
+        date(2025, 11, 28),
+        date(2025, 12, 1),
+    ]
+    assert is_early_close(date(2025, 11, 28))
+    early = session_clock(date(2025, 11, 28))
+    assert early.rth_close_ns - early.rth_open_ns == 3.5 * 3600 * SECOND_NS
+    before, after = (
+        session_clock(date(2025, 10, 31)),
+        session_clock(date(2025, 11, 3)),
+    )  # clocks went back on the 2nd
+    assert after.rth_open_ns - before.rth_open_ns == (3 * 24 + 1) * 3600 * SECOND_NS
+    assert after.globex_open_ns == wall_ns(date(2025, 11, 2), time(18))
+
+
+def test_the_front_contract_is_the_nearest_more_than_eight_days_away():
+    assert third_friday(2025, 12) == date(2025, 12, 19)
+    last, rolled = contracts_of(date(2025, 12, 10)), contracts_of(date(2025, 12, 11))
+    assert [c.symbol for c in last.all()] == ["ESZ5", "ESH6", "ESZ5-ESH6"]
+    assert [c.symbol for c in rolled.all()] == ["ESH6", "ESM6", "ESH6-ESM6"]
+    assert last.next == rolled.front
+    ids = [c.instrument_id for c in (*last.all(), *rolled.all())]
+    assert len(set(ids)) == 5
+
+
+def test_a_path_is_a_balanced_walk_that_starts_where_the_chain_says():
+    walk = session_path(5, CLOCK, "null")
+    assert set(walk.step.tolist()) == {-1, 1}
+    assert (np.diff(walk.jump_ns) >= 0).all()
+    assert CLOCK.globex_open_ns < walk.jump_ns[0]
+    assert walk.jump_ns[-1] < CLOCK.globex_close_ns
+    rth = (walk.jump_ns >= CLOCK.rth_open_ns) & (walk.jump_ns < CLOCK.rth_close_ns)
+    assert rth.sum() == pytest.approx(26**2 * 390, rel=0.02)
+    # a single tick says nothing about the next
+    steps = walk.step[rth].astype(float)
+    assert abs(np.corrcoef(steps[:-1], steps[1:])[0, 1]) < 4 / len(steps) ** 0.5
+
+    closes = walk.start_tick + walk.step.sum()
+    after = session_path(5, session_clock(date(2025, 10, 8)), "null").start_tick
+    assert abs(after - closes) <= path_module.GAP_SHARE * abs(closes - path_module.CENTRE_TICKS) + 1
+
+
+def test_prices_stay_where_the_checks_expect_them():
+    starts = np.array(list(path_module._start_ticks(5, 2025).values())) / path_module.POINT_TICKS
+    assert starts.min() > 4_400
+    assert starts.max() < 7_200
+
+
+def test_a_coarser_lattice_is_the_same_path_at_fewer_instants():
+    walk = session_path(5, CLOCK, "null")
+    fine, coarse = (plan_tape(5, scale, CLOCK, walk, "null") for scale in (0.6, 0.01))
+    assert (fine.lattice_ticks, coarse.lattice_ticks) == (1, 8)
+    ticks = walk.tick()
+    for plan in (fine, coarse):
+        is_move = plan.kind == MOVE
+        at = np.searchsorted(walk.jump_ns, plan.ts_ns[is_move], side="right") - 1
+        assert (ticks[at] == plan.to_tick[is_move]).all()
+
+
+def test_planned_touches_are_those_of_the_specification():
+    walk = session_path(5, CLOCK, "planted")
+    for scale in (0.02, 0.06):
+        plan = plan_tape(5, scale, CLOCK, walk, "planted")
+        prints = _prints(plan.kind == MOVE, plan.to_tick, plan.aggressor, plan.follows, plan.ts_ns)
+        _, level, direction, outcome = _touches(*prints, CLOCK.globex_close_ns)
+        trades = np.zeros(len(prints[1]), [("ts_event", "u8"), ("price", "i8")])
+        trades["ts_event"], trades["price"] = prints[1], prints[2] * TICK_NANO
+        names = {BREAK: "BREAK", BOUNCE: "BOUNCE", CHOP: "CHOP"}
+        mine = [
+            (int(li) * ROUND_TICKS, int(di), names[int(ou)])
+            for li, di, ou in zip(level, direction, outcome, strict=True)
+            if ou >= 0
+        ]
+        known = round_touches(trades, CLOCK.globex_open_ns, CLOCK.globex_close_ns - 480 * SECOND_NS + 1)
+        assert mine == [(t.level_tick, t.direction, t.outcome) for t in known]
+        assert len(mine) > 200
+
+
+def test_flag_rates_have_the_odds_asked_for():
+    rates = flag_rates(OUTCOME_SHARES, 0.3, 6.0, 3.0)
+    odds = {outcome: rate / (1 - rate) for outcome, rate in rates.items()}
+    assert odds[BREAK] / odds[BOUNCE] == pytest.approx(6)
+    reach = (rates[BREAK] * OUTCOME_SHARES[BREAK] + rates[BOUNCE] * OUTCOME_SHARES[BOUNCE]) / (
+        OUTCOME_SHARES[BREAK] + OUTCOME_SHARES[BOUNCE]
+    )
+    assert reach / (1 - reach) / odds[CHOP] == pytest.approx(3)
+    assert sum(OUTCOME_SHARES[o] * rates[o] for o in rates) == pytest.approx(0.3)
+
+
+def odds_ratios(profile: str) -> tuple[float, float]:
+    """(BREAK against BOUNCE, reaching θ2 against CHOP) by VACUUM or not, over 40 planned sessions."""
+    table = np.zeros((3, 2))
+    for day in trading_sessions(date(2025, 9, 1), date(2025, 10, 31))[:40]:
+        clock = session_clock(day)
+        plan = plan_tape(2, 0.02, clock, session_path(2, clock, profile), profile)
+        t0 = plan.ts_ns[plan.touch_event]
+        rth = (t0 >= clock.rth_open_ns) & (t0 < clock.rth_close_ns - 960 * SECOND_NS)
+        np.add.at(table, (plan.touch_outcome[rth], plan.touch_is_vacuum[rth].astype(int)), 1)
+    shares = table.sum(1) / table.sum()
+    assert shares[[BREAK, BOUNCE, CHOP]] == pytest.approx(
+        [OUTCOME_SHARES[o] for o in (BREAK, BOUNCE, CHOP)], abs=0.03
+    )
+    reach = table[[BREAK, BOUNCE]].sum(0)
+    return (
+        table[BREAK, 1] * table[BOUNCE, 0] / (table[BREAK, 0] * table[BOUNCE, 1]),
+        reach[1] * table[CHOP, 0] / (reach[0] * table[CHOP, 1]),
+    )
+
+
+def test_planted_odds_are_in_the_data_and_null_has_none():
+    # 7,500 touches: four standard errors of the log odds are about 0.3 and 0.25
+    break_odds, theta_odds = odds_ratios("planted")
+    assert 4.4 < break_odds < 8.1
+    assert 2.3 < theta_odds < 3.9
+    break_odds, theta_odds = odds_ratios("null")
+    assert 0.74 < break_odds < 1.35
+    assert 0.78 < theta_odds < 1.28
+
+
+def test_flags_of_the_null_profile_do_not_look_at_the_outcome():
+    outcome = np.array([BREAK, BOUNCE, CHOP, -1] * 200)
+    flags = draw_flags(np.random.default_rng(1), outcome, "null")
+    assert (flags == draw_flags(np.random.default_rng(1), np.roll(outcome, 1), "null")).all()
+
+
+def test_the_third_attempt_leans_by_its_odds():
+    f = THIRD_ATTEMPT_BIAS
+    assert ((1 + f) / (1 - f)) ** 80 == pytest.approx(1.3)
+
+
+def walk_between(*turning_points: int, step_s: float = 1.0) -> SessionPath:
+    """A walk from turning point to turning point, one tick every ``step_s``, from the regular open on."""
+    steps = np.concatenate(
+        [np.full(abs(b - a), np.sign(b - a)) for a, b in itertools.pairwise(turning_points)]
+    ).astype(np.int8)
+    jump_ns = CLOCK.rth_open_ns + (np.arange(len(steps)) * step_s * SECOND_NS).astype(np.int64)
+    return SessionPath(turning_points[0], jump_ns, steps)
+
+
+def test_steps_lean_only_after_the_third_attempt_and_until_it_is_over():
+    level = 23_200  # a multiple of 40
+    down_and_up = (level - 45, level)
+    walk = walk_between(level - 60, level, *down_and_up, *down_and_up, level - 200, step_s=0.7)
+    bent = walk.step.copy()
+    always = np.zeros(len(bent))
+    path_module._lean_on_attempts(
+        walk.jump_ns, bent, walk.start_tick, always, CLOCK.rth_open_ns, CLOCK.rth_close_ns, 1.0
+    )
+    changed = np.flatnonzero(bent != walk.step)
+    third = 60 + 90 + 45 + 41  # the step that brings the price to 4 ticks below the level for the third time
+    assert changed[0] > third
+    # all steps go up from there until 80 ticks above the level
+    bent_ticks = walk.start_tick + np.cumsum(bent)
+    assert (bent[third : third + 80] == 1).all()
+    assert bent_ticks[third + 84 - 1] == level + 80 or bent_ticks[third + 83] == level + 80
+
+
+def test_attempts_count_within_a_cluster():
+    state = np.zeros(4, np.int64)
+    minute = 60 * SECOND_NS
+    seen = [
+        count_attempt(state, t * minute, level)
+        for t, level in ((0, 400), (5, 400), (20, 400), (36, 400), (37, 440), (38, 440))
+    ]
+    assert seen == [1, 2, 3, 1, 1, 2]
