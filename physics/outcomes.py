@@ -1,4 +1,3 @@
-# ruff: noqa: PLR0917 (kernels take one array per column, by position)
 """Outcomes of touches by first passage on trades (spec market 12). Everything here looks forward: labels
 only.
 """

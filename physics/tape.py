@@ -1,4 +1,3 @@
-# ruff: noqa: PLR0917 (kernels take one array per column, by position)
 """Tape physics of observation points: volumes, slopes, rates and sweeps of the trades just before (spec
 market 7.3).
 """

@@ -1,4 +1,3 @@
-# ruff: noqa: PLR0917 (kernels take one array per column, by position)
 """Tick-accurate touches of levels: arm far from a level, touch it, re-arm only after a dwell (spec market
 5.5).
 """

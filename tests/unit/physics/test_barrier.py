@@ -1,4 +1,3 @@
-# ruff: noqa: PLR0917 (the twin takes what a definition needs)
 """Barrier columns against hand-made cases, a slow twin, split events and a changed future."""
 
 import math

@@ -1,0 +1,36 @@
+"""The benches run on a small day and measure what they say; no time is asserted."""
+
+import importlib.util
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def bench():
+    spec = importlib.util.spec_from_file_location("bench_physics", ROOT / "benchmarks" / "bench_physics.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_bench_runs_on_a_small_day(bench, tmp_path):
+    day = bench.make_day(tmp_path, rows=20_000)
+    assert pq.ParquetFile(day["mbp10"]).metadata.num_rows == 20_000
+    silver = bench.write_silver(day["mbp10"], tmp_path)
+    assert pq.ParquetFile(silver["tape"]).metadata.num_rows > 10_000
+    assert bench.observation_points(day["trades"], 50).num_rows == 50
+    figures = [
+        *(
+            f(day["mbp10"], runs=1)
+            for f in (bench.bench_book_pass, bench.bench_book_tape, bench.bench_book_states)
+        ),
+        bench.bench_barrier(silver, day["trades"], points=50, runs=1),
+        *(f(day["trades"], points=50, runs=1) for f in (bench.bench_tape, bench.bench_outcomes)),
+        bench.bench_touches(day["trades"], runs=1),
+    ]
+    assert all({"scan_cpu_s", "cpu_s", "ratio", "peak_mb"} <= figure.keys() for figure in figures)
+    assert all(figure["ratio"] > 0 for figure in figures)
