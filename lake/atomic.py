@@ -21,12 +21,22 @@ def fsync_dir(path: Path) -> None:
     fsync_file(path)
 
 
+def make_dirs(folder: Path) -> None:
+    """Create a folder with its parents, durably: each new entry is synced in the folder that holds it."""
+    if folder.is_dir():
+        return
+    make_dirs(folder.parent)
+    folder.mkdir(exist_ok=True)
+    fsync_dir(folder.parent)
+
+
 def replace(src: Path, dst: Path) -> None:
-    """Rename ``src`` over ``dst`` durably. Both must be on one file system; the content of ``src`` must be synced."""
+    """Rename ``src`` over ``dst`` durably. Both must be on one file system; the content of ``src`` must be synced.
+
+    Only the folder of ``dst`` is synced: should ``src`` come back after a power loss, it is a stage file again.
+    """
     os.replace(src, dst)
     fsync_dir(dst.parent)
-    if src.parent != dst.parent:
-        fsync_dir(src.parent)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

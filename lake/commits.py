@@ -85,7 +85,7 @@ def publish(staged: Path, folder: Path, commit: Commit) -> Partition:
     """
     atomic.fsync_file(staged)
     metadata = folder / "_metadata"
-    metadata.mkdir(parents=True, exist_ok=True)
+    atomic.make_dirs(metadata)
     # What a killed writer left half-written goes too.
     old = [p for pattern in ("commit-*.json", "status-*.json", "._tmp-*") for p in metadata.glob(pattern)]
     for path in old:
@@ -94,8 +94,6 @@ def publish(staged: Path, folder: Path, commit: Commit) -> Partition:
         atomic.fsync_dir(metadata)
     atomic.replace(staged, folder / DATA_FILE)
     atomic.write_json(metadata / f"commit-{commit.build_key[:8]}.json", asdict(commit))
-    for parent in (folder, folder.parent, folder.parent.parent):
-        atomic.fsync_dir(parent)
     return Partition(folder, commit)
 
 

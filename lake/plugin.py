@@ -86,6 +86,10 @@ class Plugin(BasePlugin):
         select = views.dataset_view(node, _partition_column(node), plan.per_params(node), partitions)
         return f"create or replace view {node['schema']}.{node['alias']} as {select}"
 
+    def _is_shown(self, node: dict, found: dict) -> bool:
+        """True when this run has made the dataset's view over exactly these partitions."""
+        return self.shown.get(plan.dataset_folder(node)) == {p.folder for p in found.values()}
+
     # -- one dataset -------------------------------------------------------------------------------------------------
 
     def _op_plan(self, job: dict) -> None:
@@ -110,7 +114,7 @@ class Plugin(BasePlugin):
         job["views_sql"] = [
             self._view_sql(parent, found)
             for parent, found in planned.parents
-            if {p.folder for p in found.values()} != self.shown.get(plan.dataset_folder(parent))
+            if not self._is_shown(parent, found)
         ]
         job["columns"] = views.columns(node)
         job["partition_column"] = _partition_column(node)
@@ -203,7 +207,9 @@ class Plugin(BasePlugin):
     def _op_finish(self, job: dict) -> None:
         """The dataset's view over what is now committed, and the roll-up of a version."""
         node = job["job"]["model"]
-        job["view_sql"] = self._view_sql(node)
+        found = commits.read_partitions(self.root / "lake" / plan.dataset_folder(node))
+        if not self._is_shown(node, found):
+            job["view_sql"] = self._view_sql(node, found)
         self._roll_up(node, job["job"]["version"])
         self._release(node)
 

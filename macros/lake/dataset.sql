@@ -40,7 +40,9 @@ def materialize(df, con):
 
   {% set done = {'op': 'finish', 'job': job} %}
   {% do adapter.store_relation('lake', this, [], '', '', done) %}
-  {% call statement('view', auto_begin=false) %}{{ done.view_sql }}{% endcall %}
+  {% if done.view_sql %}
+    {% call statement('view', auto_begin=false) %}{{ done.view_sql }}{% endcall %}
+  {% endif %}
   {{ run_hooks(post_hooks) }}
   {% set target = this.incorporate(type='view') %}
   {% do persist_docs(target, model) %}

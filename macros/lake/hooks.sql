@@ -3,9 +3,12 @@
   {% if execute and flags.WHICH in ('build', 'run', 'test', 'seed', 'show', 'run-operation') %}
     {% set job = {'op': 'register', 'graph': graph, 'invocation_id': invocation_id, 'sql': [], 'tables': []} %}
     {% do adapter.store_relation('lake', api.Relation.create(identifier='lake'), [], '', '', job) %}
-    {% for statement_sql in job.sql %}
-      {% call statement('register', auto_begin=false) %}{{ statement_sql }}{% endcall %}
-    {% endfor %}
+    {# One transaction: each one of its own would be a sync to disk. #}
+    {% call statement('register', auto_begin=false) %}
+      begin transaction;
+      {{ job.sql | join(';\n') }};
+      commit;
+    {% endcall %}
     {# dbt looked at the database before this hook: without a note it would try to create these once more #}
     {% for table in job.tables %}
       {% do adapter.cache_added(api.Relation.create(database=target.database, type='table', **table)) %}

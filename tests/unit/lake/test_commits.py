@@ -151,3 +151,43 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path, monkeypat
         atomic.write_json(target, {"a": 2})
     assert json.loads(target.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_each_step_is_on_disk_before_the_next_relies_on_it(tmp_path, monkeypatch):
+    """Power loss can't be caused here, so the order of syncs and renames is what is held."""
+    publish(tmp_path, OLD, "a" * 64)
+    trace = []
+    real = {name: getattr(os, name) for name in ("fsync", "replace", "unlink")}
+
+    def named(path: object) -> str:
+        path = Path(os.fsdecode(path))
+        return "temporary" if path.name.startswith("._tmp-") else path.name
+
+    def synced(fd: int) -> None:
+        trace.append(("sync", named(os.readlink(f"/proc/self/fd/{fd}"))))
+        real["fsync"](fd)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(
+        os, "replace", lambda a, b: (trace.append(("replace", named(b))), real["replace"](a, b))
+    )
+    monkeypatch.setattr(os, "unlink", lambda a: (trace.append(("unlink", named(a))), real["unlink"](a)))
+    publish(tmp_path, NEW, "b" * 64)
+    assert trace == [
+        ("sync", "x.parquet"),
+        ("unlink", f"commit-{'a' * 8}.json"),
+        ("sync", "_metadata"),
+        ("replace", "data.parquet"),
+        ("sync", f"date={DATE}"),
+        ("sync", "temporary"),
+        ("replace", f"commit-{'b' * 8}.json"),
+        ("sync", "_metadata"),
+    ]
+
+
+def test_new_folders_are_synced_where_they_are_entered(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(atomic, "fsync_dir", lambda path: synced.append(path.name))
+    atomic.make_dirs(tmp_path / "a" / "b")
+    atomic.make_dirs(tmp_path / "a" / "b")
+    assert synced == [tmp_path.name, "a"]

@@ -1,0 +1,306 @@
+"""What is built piece by piece equals what is built at once, and what is up to date is left alone.
+
+The laws are held on every dataset that the real project has, found in its manifest; what needs many builds is held on
+the small one.
+"""
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from lake import datasets
+from tests.fixtures.bronze import Delivery, at_ns, make_bronze, market_day, print_at
+from tests.fixtures.dbt import Project, fixture_project, repository_project
+from tests.fixtures.lakes import contents, digests
+
+DATES = ("2025-12-15", "2025-12-16", "2025-12-17")
+STAGED = "silver/datasets/stg_futures__trades"
+
+
+def small(date: str) -> Delivery:
+    return Delivery(date, {"trades": market_day(date, 1, hours=(14, 15), events_per_hour=40)["trades"]})
+
+
+def mtimes(root: Path, names: dict[str, dict]) -> dict:
+    return {key: (seen.content_digest, seen.mtime_ns) for key, seen in contents(root, names).items()}
+
+
+# -- every dataset of the real project ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory) -> tuple[Project, Path]:
+    """The real project on a lake that grew: two sessions landed and built, then a third."""
+    project, root = repository_project(), tmp_path_factory.mktemp("grown")
+    days = [Delivery(date, market_day(date, 1)) for date in DATES]
+    for landed in (days[:2], days[2:]):
+        make_bronze(root, landed)
+        outcome = project.run(root, "run")
+        assert outcome.ok, outcome
+    return project, root
+
+
+def test_every_dataset_has_its_dates(grown):
+    project, root = grown
+    found = digests(root, project.datasets())
+    for name in project.datasets():
+        dates = {date for model, _, date in found if model == name}
+        assert dates == set(DATES), name
+
+
+def test_incremental_equals_a_build_from_nothing_in_any_order_of_landing(grown, tmp_path):
+    project, root = grown
+    make_bronze(tmp_path, [Delivery(date, market_day(date, 1)) for date in reversed(DATES)])
+    outcome = project.run(tmp_path, "run")
+    assert outcome.ok, outcome
+    assert digests(tmp_path, project.datasets()) == digests(root, project.datasets())
+
+
+def test_a_rerun_writes_nothing(grown):
+    project, root = grown
+    before = mtimes(root, project.datasets())
+    outcome = project.run(root, "run")
+    assert outcome.ok, outcome
+    assert outcome.dates() == {}
+    assert mtimes(root, project.datasets()) == before
+
+
+# -- deliveries: the multiset rule of staging --------------------------------------------------------------------------
+
+
+def staged(root: Path) -> pa.Table:
+    return datasets.read(root, STAGED)
+
+
+def land_and_stage(root: Path, *deliveries: Delivery) -> dict[str, int]:
+    make_bronze(root, deliveries)
+    return repository_project().built(root, "dim_session", "stg_futures__trades", "ohlcv")
+
+
+def test_a_second_delivery_of_the_same_rows_adds_nothing_and_stops_there(tmp_path):
+    land_and_stage(
+        tmp_path, *[Delivery(date, {"trades": market_day(date, 1)["trades"]}) for date in DATES[:2]]
+    )
+    before = digests(tmp_path, repository_project().datasets())
+    again = Delivery("again", {"trades": market_day(DATES[1], 1)["trades"]})
+    # The date is built anew, as it has another input; its rows are the same, so nothing follows.
+    assert land_and_stage(tmp_path, again) == {"stg_futures__trades": 1}
+    assert digests(tmp_path, repository_project().datasets()) == before
+
+
+AT = at_ns(f"{DATES[0]}T14:30:00")
+RAISED = 2**40
+
+
+def row(offset_ns: int, sequence: int, **other: object) -> dict:
+    return print_at(AT + offset_ns, 27_200, sequence=sequence, contract="ESH6", **other)
+
+
+def test_identical_prints_within_one_delivery_are_genuine(tmp_path):
+    twice = [row(0, 1), row(0, 1), row(5, 2)]
+    land_and_stage(tmp_path, Delivery("a", {"trades": twice}))
+    assert staged(tmp_path)["ordinal"].to_pylist() == [0, 1, 2]
+    assert land_and_stage(tmp_path, Delivery("b", {"trades": twice})) == {"stg_futures__trades": 1}
+    assert staged(tmp_path)["ordinal"].to_pylist() == [0, 1, 2]
+
+
+def test_the_largest_multiplicity_of_any_one_delivery_counts(tmp_path):
+    most_rows = [row(0, 1), row(5, 2), row(6, 3), row(7, 4)]
+    more_copies = [row(0, 1), row(0, 1), row(0, 1)]
+    other = [row(0, 1), row(0, 1)]
+    land_and_stage(
+        tmp_path,
+        Delivery("less", {"trades": other}),
+        Delivery("copies", {"trades": more_copies}),
+        Delivery("rows", {"trades": most_rows}),
+    )
+    # Four rows come from the first in rank; the second adds the two copies that are missing, raised by its rank.
+    expected = [(1, 0), (1, RAISED + 1), (1, RAISED + 2), (2, 1), (3, 2), (4, 3)]
+    table = staged(tmp_path)
+    assert list(zip(table["sequence"].to_pylist(), table["ordinal"].to_pylist(), strict=True)) == expected
+
+
+def test_rows_that_only_the_third_delivery_has_are_raised_by_its_rank_and_keep_their_file_order(tmp_path):
+    first = [row(0, 1), row(1, 1), row(2, 1)]
+    second = [row(0, 1), row(9, 9)]
+    third = [row(9, 9, size=2), row(9, 9, size=1)]
+    names = sorted(
+        ("x", "y"), key=lambda name: Delivery(name, {}).id
+    )  # equal row counts: the smaller id ranks first
+    land_and_stage(
+        tmp_path,
+        Delivery("first", {"trades": first}),
+        Delivery(names[0], {"trades": second}),
+        Delivery(names[1], {"trades": third}),
+    )
+    table = staged(tmp_path)
+    last = list(zip(table["size"].to_pylist(), table["ordinal"].to_pylist(), strict=True))[3:]
+    assert last == [(1, RAISED + 1), (2, 2 * RAISED)]
+
+
+def test_receive_time_does_not_make_a_row_another(tmp_path):
+    land_and_stage(
+        tmp_path,
+        Delivery("a", {"trades": [row(0, 1, ts_recv_ns=AT + 1)]}),
+        Delivery("b", {"trades": [row(0, 1, ts_recv_ns=AT + 2)]}),
+    )
+    assert staged(tmp_path).num_rows == 1
+
+
+def test_only_the_shared_hour_is_merged(tmp_path):
+    hour_ns = 3_600_000_000_000
+    rows = [row(0, 1), row(hour_ns, 2), row(hour_ns + 5, 3)]
+    alone = Delivery("c", {"trades": [row(2 * hour_ns, 4)]})
+    land_and_stage(tmp_path, Delivery("a", {"trades": rows}), Delivery("b", {"trades": rows[1:2]}), alone)
+    assert staged(tmp_path)["ordinal"].to_pylist() == [0, 1, 2, 0]
+
+
+def test_the_order_of_landing_changes_nothing(tmp_path):
+    one = Delivery("one", {"trades": [row(0, 1), row(0, 1), row(5, 2)]})
+    two = Delivery("two", {"trades": [row(0, 1), row(5, 2), row(6, 3)]})
+    models = {"stg_futures__trades": repository_project().datasets()["stg_futures__trades"]}
+    for root, order in ((tmp_path / "a", (one, two)), (tmp_path / "b", (two, one))):
+        make_bronze(root, order)
+        land_and_stage(root)
+    assert digests(tmp_path / "a", models) == digests(tmp_path / "b", models)
+
+
+# -- dates, databases and code, on the small project -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small_lake(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("small")
+    make_bronze(root, map(small, DATES))
+    outcome = fixture_project().run(root, "run", "--exclude", "refused_*")
+    assert outcome.ok, outcome
+    return root
+
+
+@pytest.fixture
+def lake(small_lake, tmp_path) -> Path:
+    return Path(shutil.copytree(small_lake, tmp_path / "lake"))
+
+
+def everything() -> dict[str, dict]:
+    return {
+        name: node for name, node in fixture_project().datasets().items() if not name.startswith("refused_")
+    }
+
+
+def run(root: Path, *args: str, **variables: str) -> dict[str, int]:
+    outcome = fixture_project().run(root, "run", "--exclude", "refused_*", *args, **variables)
+    assert outcome.ok, outcome
+    return outcome.dates()
+
+
+def test_a_late_delivery_rebuilds_the_dates_it_must(lake):
+    make_bronze(lake, [Delivery("late", {"trades": [print_at(at_ns(f"{DATES[1]}T15:30:00"), 27_200, 5)]})])
+    assert run(lake) == {
+        "ticks": 1,
+        "through_a_view": 1,
+        "flow": 1,
+        "minutes": 1,
+        "trail": 2,  # the session itself and the one that looks back on it
+        "earlier": 2,  # its ticks changed; the minutes before the next session did
+        "banded": 2,
+        "banded_py": 2,
+        "version_a": 1,
+        "version_b": 1,
+        "nothing": 1,
+        "nothing_py": 1,
+        "after_nothing": 1,
+    }
+    assert run(lake) == {}
+
+
+def test_an_equal_result_stops_the_wave(lake):
+    # A print of size 0 in a minute that has prints: another row of ticks, the same minutes.
+    at = datasets.read(lake, "silver/datasets/minutes", dates=[DATES[1]])["minute_ns"][0].as_py()
+    make_bronze(lake, [Delivery("late", {"trades": [print_at(at, 27_000, 0)]})])
+    assert run(lake) == {"ticks": 1, "through_a_view": 1, "flow": 1, "minutes": 1, "earlier": 1}
+
+
+def test_a_full_refresh_changes_no_digest(lake):
+    before = digests(lake, everything())
+    built = run(lake, "--full-refresh")
+    assert built == {name: len(DATES) * (2 if "banded" in name else 1) for name in everything()}
+    assert digests(lake, everything()) == before
+
+
+def test_dates_of_one_call_end_before_the_end(tmp_path):
+    make_bronze(tmp_path, map(small, DATES))
+    wanted = {"start_date": DATES[1], "end_date": DATES[2]}
+    assert fixture_project().built(tmp_path, "ticks", "minutes", **wanted) == {"ticks": 1, "minutes": 1}
+    assert {date for _, _, date in digests(tmp_path, everything())} == {DATES[1]}
+    assert fixture_project().built(tmp_path, "ticks", "minutes", start_date=DATES[2]) == {
+        "ticks": 1,
+        "minutes": 1,
+    }
+    assert fixture_project().built(tmp_path, "ticks", "minutes") == {"ticks": 1, "minutes": 1}
+
+
+def test_a_deleted_database_comes_back_with_nothing_to_build(lake):
+    before = mtimes(lake, everything())
+    (lake / "lake.duckdb").unlink()
+    assert fixture_project().built(lake, "minutes") == {}  # its parents are not selected, and are there
+    assert fixture_project().run(lake, "test", "--select", "minutes").ok
+    (lake / "lake.duckdb").unlink()
+    assert run(lake) == {}
+    assert mtimes(lake, everything()) == before
+
+
+def test_a_deleted_database_and_a_late_delivery_at_once(lake):
+    (lake / "lake.duckdb").unlink()
+    make_bronze(lake, [Delivery("late", {"trades": [print_at(at_ns(f"{DATES[1]}T15:30:00"), 27_200, 5)]})])
+    assert fixture_project().built(lake, "ticks") == {"ticks": 1}  # the seed it reads is not selected
+
+
+def test_a_seed_file_is_read_as_it_is_now(lake, monkeypatch):
+    """The table of a seed may be older than its file, which is what build keys are made of."""
+    import duckdb  # noqa: PLC0415
+
+    with duckdb.connect(str(lake / "lake.duckdb")) as connection:
+        connection.execute("update reference.dim_session set globex_close_ns = globex_open_ns")
+    before = digests(lake, everything())
+    assert fixture_project().run(lake, "run", "--select", "ticks", "--full-refresh").ok
+    assert digests(lake, everything()) == before
+
+
+def test_rows_of_a_withdrawn_delivery_go(lake):
+    from tests.fixtures.bronze import write_receipt  # noqa: PLC0415
+
+    write_receipt(lake, small(DATES[1]), "quarantined")
+    built = run(lake)
+    assert (built["ticks"], built["minutes"], built["trail"]) == (1, 1, 2)
+    assert datasets.read(lake, "silver/datasets/minutes", dates=[DATES[1]]).num_rows == 0
+    write_receipt(lake, small(DATES[1]), "landed")
+    run(lake)
+    assert datasets.read(lake, "silver/datasets/minutes", dates=[DATES[1]]).num_rows > 0
+
+
+def test_one_and_two_threads_give_equal_digests(small_lake, tmp_path):
+    make_bronze(tmp_path, map(small, DATES))
+    outcome = fixture_project().run(tmp_path, "run", "--exclude", "refused_*", threads=2)
+    assert outcome.ok, outcome
+    assert digests(tmp_path, everything()) == digests(small_lake, everything())
+
+
+def test_edited_code_is_built_again_in_a_project_on_disk(tmp_path):
+    project, root = Project.fixture(tmp_path / "project"), tmp_path / "lake"
+    make_bronze(root, [small(DATES[0])])
+    wanted = ("ticks", "minutes", "trail")
+    assert project.built(root, *wanted) == dict.fromkeys(wanted, 1)
+    before = digests(root, project.datasets())
+
+    macro = project.folder / "macros" / "minute_of.sql"
+    macro.write_text(macro.read_text().replace("* 60000000000", "* 60000000000 + 0"))
+    project.reparse()
+    assert project.built(root, *wanted) == {"minutes": 1}  # and its equal result stops there
+    assert digests(root, project.datasets()) == before
+
+    macro.write_text(macro.read_text().replace("+ 0", "+ 1"))
+    project.reparse()
+    assert project.built(root, *wanted) == {"minutes": 1, "trail": 1}
