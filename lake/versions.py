@@ -5,16 +5,19 @@ import importlib.metadata
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from lake import atomic, code, params
+from lake import atomic, code, contracts, params
 from lake.commits import Partition
 from lake.paths import PROJECT_DIR
 
 ENGINES = ("duckdb", "dbt-core", "dbt-duckdb", "numba", "numpy", "pyarrow")
+# What people may have changed since a manifest was written; a roll-up keeps it.
+KEPT = {"created_at": None, "status": "draft", "tags": [], "notes": ""}
 
 
 def intent(node: dict, param_set: params.ParamSet) -> dict[str, object]:
@@ -66,6 +69,17 @@ def build_digest(meaning: dict[str, object], params_digest: str, code_digest: st
     return code.sha256_text(params.canonical_json(meaning) + params_digest + code_digest)
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """``manifest.yaml`` as it stands on disk.
+
+    Raises BrokenContract (a ValueError) of one line that names the file and the key, when the file isn't YAML, has an
+    unknown key, lacks one, or holds a value of another kind (``contracts/schemas/version_manifest.schema.json``).
+    """
+    manifest = _read_yaml(path)
+    contracts.check(manifest, "version_manifest", _short(path))
+    return manifest
+
+
 def write_manifest(
     dataset_dir: Path,
     meaning: dict[str, object],
@@ -73,18 +87,20 @@ def write_manifest(
     files: dict[str, str],
     partitions: list[Partition],
 ) -> None:
-    """Write both files atomically. What was recorded before (``created_at``, ``status``, tags, notes) is kept."""
-    path = dataset_dir / "manifest.yaml"
-    old = yaml.safe_load(path.read_text()) if path.is_file() else {}
+    """Write both files atomically. What was recorded before (``created_at``, ``status``, tags, notes) is kept.
+
+    Raises BrokenContract when what stands there has a key that would be lost, or a value that can't be kept.
+    """
+    old = _kept(dataset_dir / "manifest.yaml")
     code_digest = code.digest(files)
     statuses = [(p, p.status()) for p in partitions]
     manifest = {
         "version": meaning["version"],
         "name": meaning["name"],
         "description": meaning["description"],
-        "created_at": old.get("created_at") or (partitions[0].commit.built_at if partitions else None),
+        "created_at": old["created_at"] or (partitions[0].commit.built_at if partitions else None),
         "created_by": "pipeline",
-        "status": old.get("status", "draft"),
+        "status": old["status"],
         **{k: meaning[k] for k in ("parent_version", "source", "param_set", "features", "parameters")},
         "validation": _validation(meaning, partitions),
         "dates": [
@@ -105,8 +121,8 @@ def write_manifest(
             "code": code_digest,
             "build": build_digest(meaning, param_set.digest, code_digest),
         },
-        "tags": old.get("tags", []),
-        "notes": old.get("notes", ""),
+        "tags": old["tags"],
+        "notes": old["notes"],
     }
     resolved = {
         "param_set": param_set.name,
@@ -124,6 +140,31 @@ def write_manifest(
         target = dataset_dir / name
         if not target.is_file() or target.read_text() != text:
             atomic.write_text(target, text)
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    """What a roll-up keeps of the manifest before it. The rest is written anew, so that its values don't matter: a
+    draft may have lost a column since."""
+    if not path.is_file():
+        return KEPT
+    old = _read_yaml(path)
+    for fault in contracts.faults(old, "version_manifest"):
+        if (fault.key[0] in KEPT) if fault.key else (fault.rule != "required"):
+            raise contracts.BrokenContract(f"{_short(path)}: {fault.told}")
+    return {key: old.get(key, default) for key, default in KEPT.items()}
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        told = " ".join(str(error).split())
+        raise contracts.BrokenContract(f"{_short(path)}: was not YAML ({told}); correct it") from None
+
+
+def _short(path: Path) -> str:
+    """Version folder and file name: enough to find it under any root."""
+    return "/".join(path.parts[-2:])
 
 
 def _validation(meaning: dict, partitions: list[Partition]) -> dict[str, object]:

@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 from filelock import FileLock
 
-from lake import atomic
+from lake import atomic, versions
 
 NAME = re.compile(r"^(exp\d{3,})_[a-z0-9]+(?:_[a-z0-9]+)*$")
 FILES = ("model.joblib", "metrics.json", "config.yaml")
@@ -379,10 +379,10 @@ def what_changed(stored: Stored, inputs: dict) -> str:
 
 def silver_manifest(root: Path, version: str) -> dict:
     """``manifest.yaml`` of the silver version that the table was made from; empty when it was never
-    published.
+    published. Raises BrokenContract when it isn't what its schema says.
     """
     path = root / "lake" / "silver" / "features" / version / "manifest.yaml"
-    return yaml.safe_load(path.read_text()) or {} if path.is_file() else {}
+    return versions.read_manifest(path) if path.is_file() else {}
 
 
 def _now() -> str:

@@ -1,0 +1,589 @@
+"""JSON Schemas (draft 2020-12) of every manifest that the project writes, as `lake.contracts` checks them in.
+
+A schema says which files it describes: ``x-path`` is a pattern of the whole path below the data root, so that a lake
+can be walked and each manifest meets exactly one of them. Objects are closed: an unknown key is an error, and every
+key is there, with null where a value may be unknown.
+
+Source of the key lists: spec/market.md 3.3, 4.2, 11, 14.8, 17 and 20.
+"""
+
+from dataclasses import dataclass
+
+from lake.params import ENUMS, LEVEL_KINDS
+
+Schema = dict[str, object]
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_DAY, _HEX8, _VERSION = r"\d{4}-\d{2}-\d{2}", "[0-9a-f]{8}", r"v\d+\.\d+_[a-z][a-z0-9_]*"
+_RUN = r"\d{8}T\d{6}Z_[a-z]+_[0-9a-f]{6}"
+_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the schemas take from the model YAML and the param sets, everything in stored order.
+
+    ``columns`` and ``groups`` are those that a feature version may list, ``params`` the values of the default set,
+    ``front_month`` the (name, SQL type) of ``dim_front_month``.
+    """
+
+    columns: tuple[str, ...]
+    groups: tuple[str, ...]
+    stages: tuple[str, ...]
+    params: dict[str, object]
+    front_month: tuple[tuple[str, str], ...]
+
+
+def schemas(words: Vocabulary) -> dict[str, Schema]:
+    """Every schema by the name of its file, ``<name>.schema.json``."""
+    made = {
+        "receipt": _receipt(),
+        "raw_manifest": _raw_manifest(),
+        "simulation": _simulation(),
+        "bronze_commit": _bronze_commit(),
+        "bronze_manifest": _bronze_manifest(words),
+        "dataset_commit": _dataset_commit(),
+        "dataset_status": _dataset_status(),
+        "version_manifest": _version_manifest(words),
+        "version_params": _version_params(words),
+        "experiments": _experiments(words),
+        "experiment_config": _experiment_config(words),
+        "experiment_metrics": _experiment_metrics(words),
+        "run": _run(),
+        "features": _features(words),
+    }
+    return {name: {"$schema": DRAFT, **schema} for name, schema in made.items()}
+
+
+# -- building blocks -------------------------------------------------------------------------------------------------
+
+
+def _record(**fields: Schema) -> Schema:
+    """A closed object: each of its keys must be there, and no other may."""
+    return {
+        "type": "object",
+        "properties": fields,
+        "required": [*fields],
+        "additionalProperties": False,
+    }
+
+
+def _file(title: str, path: str, schema: Schema) -> Schema:
+    return {"title": title, "x-path": f"^{path}$", **schema}
+
+
+def _pattern(pattern: str) -> Schema:
+    return {"type": "string", "pattern": f"^{pattern}$"}
+
+
+def _enum(*values: str) -> Schema:
+    return {"enum": [*values]}
+
+
+def _list(items: Schema, **more: object) -> Schema:
+    return {"type": "array", "items": items, **more}
+
+
+def _map(values: Schema, keys: Schema | None = None, **more: object) -> Schema:
+    """An object whose keys are data."""
+    return {
+        "type": "object",
+        **({"propertyNames": keys} if keys else {}),
+        "additionalProperties": values,
+        **more,
+    }
+
+
+def _or_null(schema: Schema) -> Schema:
+    """Patterns, formats and bounds say nothing of null, so that only type and enum have to let it in."""
+    if "enum" in schema:
+        return {**schema, "enum": [*schema["enum"], None]}
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def _when(key: str, value: str, **then: Schema) -> Schema:
+    """Further demands on keys of an object whose ``key`` is ``value``."""
+    return {
+        "if": {"properties": {key: {"const": value}}, "required": [key]},
+        "then": {"properties": then},
+    }
+
+
+NULL: Schema = {"type": "null"}
+TEXT: Schema = {"type": "string", "minLength": 1}
+ANY_TEXT: Schema = {"type": "string"}
+FLAG: Schema = {"type": "boolean"}
+NUMBER: Schema = {"type": "number"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+SOME: Schema = {"type": "integer", "minimum": 1}
+RATE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
+OBJECT: Schema = {"type": "object"}
+DATE: Schema = {"type": "string", "format": "date", "pattern": f"^{_DAY}$"}
+INSTANT = _pattern(rf"{_DAY}T\d{{2}}:\d{{2}}:\d{{2}}Z")
+# Bounds of spec/market.md 4.1: the years 2000 to 2099.
+TS_NS: Schema = {
+    "type": "integer",
+    "exclusiveMinimum": 946_684_800_000_000_000,
+    "exclusiveMaximum": 4_102_444_800_000_000_000,
+}
+SHA256 = _pattern("[0-9a-f]{64}")
+DELIVERY = _pattern("[0-9a-f]{16}")
+GIT_COMMIT = _or_null(_pattern("[0-9a-f]{40}"))
+SLUG = _pattern("[a-z][a-z0-9_]*")
+SEMANTIC_VERSION = _pattern(r"\d+\.\d+\.\d+")
+VERSION_FOLDER = _pattern(_VERSION)
+RUN_ID = _pattern(_RUN)
+# What dbt builds is stamped with dbt's own invocation id.
+ANY_RUN_ID = _pattern(f"({_RUN}|{_UUID})")
+BRONZE_SCHEMA = _pattern(r"[a-z]+\.[a-z0-9]+\.v\d+")
+BRONZE_PATH = _pattern(rf"[a-z]+/[a-z0-9]+/.+/date={_DAY}/hour=\d{{2}}/part-{_HEX8}-\d{{3}}\.parquet")
+HIVE_KEY = _map(TEXT, SLUG, minProperties=1)
+HOUR: Schema = {"type": "integer", "minimum": 0, "maximum": 23}
+VENDOR_SCHEMA = _enum("trades", "mbp-10")
+EXPERIMENT_ID = _pattern(r"exp\d{3,}")
+EXPERIMENT = _pattern(r"exp\d{3,}_[a-z0-9]+(_[a-z0-9]+)*")
+PARTITION = f"lake/(silver|gold)/.+/date={_DAY}"
+
+# -- raw and bronze --------------------------------------------------------------------------------------------------
+
+_RAW_FILE: dict[str, Schema] = {
+    "path": _pattern("raw/.+"),
+    "provider": _enum("databento"),
+    "dataset": _or_null(TEXT),
+    "schema": _or_null(VENDOR_SCHEMA),
+    "date": _or_null(DATE),
+    "bytes": COUNT,
+    "sha256": SHA256,
+    "record_count": _or_null(COUNT),
+    "ts_first_ns": _or_null(TS_NS),
+    "ts_last_ns": _or_null(TS_NS),
+    "format_version": {"enum": [1, 2, 3, None]},
+    "downloaded_at": INSTANT,
+    "request_id": _or_null(TEXT),
+    "status": _enum("landed", "quarantined", "archived"),
+    "reason": _or_null(TEXT),
+    "archived_uri": _or_null(TEXT),
+    "symbols": _or_null(_map(_map(TEXT, _pattern(r"\d+")), DATE)),
+}
+# What only a file that couldn't be read may leave unknown.
+_KNOWN = {"dataset": TEXT, "schema": VENDOR_SCHEMA, "date": DATE, "record_count": COUNT, "symbols": OBJECT}
+_BY_STATUS: Schema = {
+    "allOf": [
+        _when("status", "landed", reason=NULL, archived_uri=NULL, **_KNOWN),
+        _when("status", "archived", reason=NULL, archived_uri=TEXT, **_KNOWN),
+        _when("status", "quarantined", reason=TEXT, path=_pattern("raw/_quarantine/.+")),
+    ]
+}
+
+
+def _receipt() -> Schema:
+    schema = {**_record(**_RAW_FILE, delivery_id=DELIVERY), **_BY_STATUS}
+    return _file("Receipt of one raw file", r"raw/_metadata/receipt-[0-9a-f]{16}\.json", schema)
+
+
+def _raw_manifest() -> Schema:
+    files = _list({**_record(**_RAW_FILE), **_BY_STATUS})
+    schema = _record(manifest_version={"const": 1}, generated_at=INSTANT, files=files)
+    return _file("Roll-up of the receipts", r"raw/manifest\.json", schema)
+
+
+def _simulation() -> Schema:
+    file = _record(
+        path=_pattern("raw/.+"),
+        schema=VENDOR_SCHEMA,
+        date=DATE,
+        sessions=_list(DATE, minItems=1, uniqueItems=True),
+        record_count=COUNT,
+        bytes=COUNT,
+        sha256=SHA256,
+    )
+    schema = _record(
+        simulation_version={"const": 1},
+        profile=_enum("default", "null", "planted"),
+        seed=COUNT,
+        scale={"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        dates=_list(DATE, uniqueItems=True),
+        files=_list(file),
+    )
+    return _file("What the simulator wrote", r"raw/simulation\.json", schema)
+
+
+_PART: dict[str, Schema] = {
+    "path": BRONZE_PATH,
+    "bytes": SOME,
+    "sha256": SHA256,
+    "rows": SOME,
+    "content_digest": SHA256,
+}
+_GAP: dict[str, Schema] = {"key": HIVE_KEY, "from_ns": TS_NS, "to_ns": TS_NS, "reason": TEXT}
+_BRONZE_STATUS = _enum("complete", "open")
+_KNOWN_BEFORE_OPEN = {"session_date", "contract", "selection"}
+
+
+def _bronze_commit() -> Schema:
+    schema = _record(
+        record_version={"const": 1},
+        schema=BRONZE_SCHEMA,
+        date=DATE,
+        delivery_id=DELIVERY,
+        source=_enum(
+            "databento_dbn",
+            "polygon_flatfile",
+            "massive_ws",
+            "polygon_ws",
+            "massive_rest",
+            "replay",
+            "sim",
+        ),
+        run_id=RUN_ID,
+        status=_BRONZE_STATUS,
+        gaps=_list(_record(**_GAP)),
+        files=_list(_record(**_PART, key=HIVE_KEY, hour=HOUR, ts_min_ns=TS_NS, ts_max_ns=TS_NS), minItems=1),
+    )
+    path = rf"lake/bronze/[a-z]+/[a-z0-9]+/_metadata/date={_DAY}/commit-{_HEX8}\.json"
+    return _file("What one delivery added to one date of a bronze dataset", path, schema)
+
+
+def _bronze_manifest(words: Vocabulary) -> Schema:
+    partition = _record(
+        schema=BRONZE_SCHEMA,
+        key=HIVE_KEY,
+        date=DATE,
+        hour=HOUR,
+        files=_list(_record(**_PART, delivery_id=DELIVERY), minItems=1),
+        rows=SOME,
+        ts_min_ns=TS_NS,
+        ts_max_ns=TS_NS,
+        source_files=_list(_pattern("raw/.+"), minItems=1, uniqueItems=True),
+        run_id=RUN_ID,
+        status=_BRONZE_STATUS,
+    )
+    front_month = _record(
+        **{n: _sql(t) if n in _KNOWN_BEFORE_OPEN else _or_null(_sql(t)) for n, t in words.front_month}
+    )
+    verdict = _record(
+        schema=BRONZE_SCHEMA,
+        key=HIVE_KEY,
+        date=DATE,
+        check=TEXT,
+        value=_or_null(NUMBER),
+        verdict=_enum("ok", "warn", "error"),
+    )
+    schema = _record(
+        manifest_version={"const": 1},
+        generated_at=INSTANT,
+        schemas=_map(_record(version=SOME, schema_hash=SHA256), BRONZE_SCHEMA),
+        partitions=_list(partition),
+        contracts=_list(front_month),
+        gaps=_list(_record(schema=BRONZE_SCHEMA, date=DATE, **_GAP)),
+        quality=_list(verdict),
+    )
+    return _file("Roll-up of the bronze commit records", r"lake/bronze/manifest\.json", schema)
+
+
+def _sql(data_type: str) -> Schema:
+    return {
+        "varchar": TEXT,
+        "date": DATE,
+        "boolean": FLAG,
+        "double": NUMBER,
+        "bigint": {"type": "integer"},
+        "integer": {"type": "integer"},
+    }[data_type]
+
+
+# -- silver and gold -------------------------------------------------------------------------------------------------
+
+
+def _dataset_commit() -> Schema:
+    schema = _record(
+        dataset=_pattern("(silver|gold)/.+"),
+        date=DATE,
+        params_digest=_or_null(SHA256),
+        rows=COUNT,
+        bytes=SOME,
+        content_digest=SHA256,
+        build_key=SHA256,
+        code_digest=SHA256,
+        inputs=_map(SHA256, _pattern("(bronze|silver|gold|seed)/.+"), minProperties=1),
+        input_digest=SHA256,
+        build_digest=_or_null(SHA256),
+        built_at=INSTANT,
+        run_id=ANY_RUN_ID,
+        record_version={"const": 1},
+        extra=OBJECT,
+    )
+    return _file(
+        "What one partition of a dataset holds, and what it was built from",
+        rf"{PARTITION}/_metadata/commit-{_HEX8}\.json",
+        schema,
+    )
+
+
+_OK_HAS_NO_ERROR: Schema = {
+    "allOf": [_when("status", "ok", error=NULL), _when("status", "failed", error=TEXT)]
+}
+
+
+def _dataset_status() -> Schema:
+    schema = {
+        **_record(status=_enum("ok", "failed"), error=_or_null(TEXT), run_id=ANY_RUN_ID),
+        **_OK_HAS_NO_ERROR,
+    }
+    return _file(
+        "Verdict of the data tests on one commit", rf"{PARTITION}/_metadata/status-{_HEX8}\.json", schema
+    )
+
+
+def _version_manifest(words: Vocabulary) -> Schema:
+    column = _enum(*words.columns)
+    group = _map(
+        _record(columns=_list(column, minItems=1, uniqueItems=True), dependencies=_list(TEXT)),
+        _enum(*words.groups),
+        minProperties=1,
+        maxProperties=1,
+    )
+    date = _record(
+        date=DATE,
+        rows=COUNT,
+        signals=COUNT,
+        input_digest=SHA256,
+        content_digest=SHA256,
+        built_at=INSTANT,
+        status=_enum("ok", "failed"),
+        error=_or_null(TEXT),
+    )
+    schema = _record(
+        version=SEMANTIC_VERSION,
+        name=SLUG,
+        description=TEXT,
+        created_at=_or_null(INSTANT),
+        created_by=TEXT,
+        status=_enum("draft", "released", "archived"),
+        parent_version=_or_null(VERSION_FOLDER),
+        source=_record(layer={"const": "bronze"}, schemas=_list(_pattern("[a-z]+/[a-z0-9]+"))),
+        param_set=SLUG,
+        features=_record(groups=_list(group, minItems=1)),
+        parameters={**_record(**_params(words)), "required": []},
+        validation=_record(
+            date_range=_record(start=_or_null(DATE), end=_or_null(DATE)),
+            signal_count=COUNT,
+            row_count=COUNT,
+            feature_count=SOME,
+            null_rates=_map(_or_null(RATE), column),
+            schema_hash=SHA256,
+        ),
+        dates=_list({**date, **_OK_HAS_NO_ERROR}),
+        digests=_record(params=SHA256, code=SHA256, build=SHA256),
+        tags=_list(TEXT, uniqueItems=True),
+        notes=ANY_TEXT,
+    )
+    return _file(
+        "A feature version: its intent and the roll-up of its dates",
+        rf"lake/silver/features/{_VERSION}/manifest\.yaml",
+        schema,
+    )
+
+
+def _version_params(words: Vocabulary) -> Schema:
+    engines = ("python", "duckdb", "dbt_core", "dbt_duckdb", "numba", "numpy", "pyarrow")
+    schema = _record(
+        param_set=SLUG,
+        resolved=_record(**_params(words)),
+        params_digest=SHA256,
+        code=_record(
+            git_commit=GIT_COMMIT,
+            dirty=_or_null(FLAG),
+            code_digest=SHA256,
+            files=_map(SHA256, minProperties=1),
+        ),
+        engines=_record(**dict.fromkeys(engines, TEXT)),
+        inputs=_map(SHA256, DATE),
+    )
+    return _file(
+        "Everything that a feature version was resolved to",
+        rf"lake/silver/features/{_VERSION}/params\.yaml",
+        schema,
+    )
+
+
+def _params(words: Vocabulary) -> dict[str, Schema]:
+    """One schema for each key of the default set, of the type that its value has."""
+    return {key: _param(key, value) for key, value in words.params.items()}
+
+
+def _param(key: str, value: object) -> Schema:
+    if key in ENUMS:
+        return _enum(*sorted(ENUMS[key]))
+    if isinstance(value, list):
+        items = _enum(*sorted(LEVEL_KINDS)) if key == "level_kinds" else _param(key, value[0])
+        return _list(items, minItems=1, uniqueItems=True)
+    return {int: {"type": "integer"}, float: NUMBER, str: TEXT}[type(value)]
+
+
+# -- ml --------------------------------------------------------------------------------------------------------------
+
+_SCORE = _or_null(NUMBER)
+_HEAD_METRICS: dict[str, Schema] = {
+    "pr_auc": _SCORE,
+    "roc_auc": _SCORE,
+    "brier": _SCORE,
+    "brier_skill": _SCORE,
+    "n_folds": COUNT,
+    "ci_low": _SCORE,
+    "ci_high": _SCORE,
+    "base_rate_brier": _SCORE,
+    "base_rate_roc_auc": _SCORE,
+}
+
+
+def _experiments(words: Vocabulary) -> Schema:
+    metrics = _record(
+        signal_count=COUNT, feature_count=COUNT, date_coverage=COUNT, null_rate_avg=RATE, **_HEAD_METRICS
+    )
+    entry = _record(
+        id=EXPERIMENT_ID,
+        version=VERSION_FOLDER,
+        created_at=INSTANT,
+        status=_enum("running", "completed", "failed", "archived"),
+        parent=_or_null(EXPERIMENT_ID),
+        param_set=_or_null(SLUG),
+        params_digest=_or_null(SHA256),
+        build_digest=_or_null(SHA256),
+        stage=_stages(words),
+        # empty until the experiment is completed
+        metrics={**metrics, "required": []},
+        model_path=_or_null(_pattern(r"ml/experiments/.+/model\.joblib")),
+        model_metrics=_or_null(_map(_record(**_HEAD_METRICS), SLUG)),
+        tags=_list(TEXT, uniqueItems=True),
+        notes=ANY_TEXT,
+    )
+    completed = _when(
+        "status",
+        "completed",
+        param_set=SLUG,
+        params_digest=SHA256,
+        build_digest=SHA256,
+        metrics=metrics,
+        model_path=TEXT,
+        model_metrics=OBJECT,
+    )
+    schema = _record(experiments=_list({**entry, **completed}))
+    return _file("Every experiment, in order of id", r"lake/silver/features/experiments\.json", schema)
+
+
+def _stages(words: Vocabulary) -> Schema:
+    """One or several stages, with a comma between."""
+    one = f"({'|'.join(words.stages)})"
+    return _pattern(f"{one}(,{one})*")
+
+
+def _experiment_config(words: Vocabulary) -> Schema:
+    dates = _list(DATE)
+    training = _record(
+        version=VERSION_FOLDER,
+        heads=_list(SLUG, minItems=1, uniqueItems=True),
+        stages=_list(_enum(*words.stages), minItems=1, uniqueItems=True),
+        features=_or_null(_list(TEXT)),
+        seed=COUNT,
+        bootstrap_draws=SOME,
+        max_rounds=SOME,
+        stopping_rounds=SOME,
+        boosting=OBJECT,
+        ablation=SLUG,
+    )
+    inputs = _record(
+        experiment=EXPERIMENT,
+        silver_version=VERSION_FOLDER,
+        dataset=_pattern("gold/training/.+"),
+        dataset_digest=SHA256,
+        feature_schema_hash=SHA256,
+        features=_list(TEXT, minItems=1, uniqueItems=True),
+        categories=_map(_list({}, uniqueItems=True)),
+        training=training,
+        code_digest=SHA256,
+        engines=_map(TEXT),
+    )
+    schema = _record(
+        inputs=inputs,
+        param_set=_or_null(SLUG),
+        params_digest=SHA256,
+        build_digest=_or_null(SHA256),
+        folds=_list(_record(fold=SOME, train=dates, inner=dates, test=dates)),
+        final=_record(train=dates, inner=dates, holdout=dates),
+        notes=ANY_TEXT,
+    )
+    return _file("Everything needed to repeat an experiment", r"ml/experiments/exp[^/]+/config\.yaml", schema)
+
+
+def _experiment_metrics(words: Vocabulary) -> Schema:
+    stage, reason = _enum(*words.stages), _or_null(TEXT)
+    result = _record(
+        stage=stage,
+        head=SLUG,
+        rows=COUNT,
+        positives=COUNT,
+        folds=_list(OBJECT),
+        skipped=reason,
+        importance_gain=_list(_record(feature=TEXT, share=RATE)),
+        mean=_or_null(OBJECT),
+        pooled=_or_null(OBJECT),
+        holdout=_or_null(OBJECT),
+        final_skipped=reason,
+    )
+    fold = {"anyOf": [SOME, {"const": "final"}]}
+    schema = _record(
+        experiment=EXPERIMENT,
+        dataset_digest=SHA256,
+        silver_version=VERSION_FOLDER,
+        ablation=SLUG,
+        sessions=SOME,
+        first_session=DATE,
+        last_session=DATE,
+        n_folds=COUNT,
+        insufficient_folds=FLAG,
+        test_sessions=COUNT,
+        holdout=_list(DATE),
+        rows=SOME,
+        signal_count=SOME,
+        feature_count=SOME,
+        null_rate_avg=RATE,
+        skipped=_list(_record(stage=stage, head=SLUG, fold=fold, reason=TEXT)),
+        results=_list(result, minItems=1),
+        artifact=_record(path=_pattern(r"ml/experiments/.+/model\.joblib"), sha256=SHA256, bytes=SOME),
+    )
+    return _file("Scores of an experiment", r"ml/experiments/exp[^/]+/metrics\.json", schema)
+
+
+# -- runs and contracts ----------------------------------------------------------------------------------------------
+
+
+def _run() -> Schema:
+    schema = _record(
+        run_id=RUN_ID,
+        mode=SLUG,
+        started_at=INSTANT,
+        finished_at=INSTANT,
+        tickhouse_version=SEMANTIC_VERSION,
+        git_commit=GIT_COMMIT,
+        config=OBJECT,
+        config_digest=SHA256,
+        counts=_map(COUNT, SLUG),
+        status=_enum("ok", "failed"),
+    )
+    return _file("What one call did", rf"_meta/runs/{_RUN}\.json", schema)
+
+
+def _features(words: Vocabulary) -> Schema:
+    column = _record(
+        name=SLUG,
+        dtype=_pattern(r"[a-z]+(\(\d+(,\d+)?\))?"),
+        unit=_or_null(TEXT),
+        nullable=FLAG,
+        domain=_or_null(_list({"type": ["string", "integer"]}, minItems=1, uniqueItems=True)),
+        role=_enum("id", "feature", "reference", "label"),
+        group=_enum("identity", *words.groups, "labels"),
+    )
+    schema = _map(_record(version=SEMANTIC_VERSION, columns=_list(column, minItems=1)), VERSION_FOLDER)
+    # Below the project, not below the data root.
+    return _file("The columns of every feature version", r"contracts/features\.json", schema)
