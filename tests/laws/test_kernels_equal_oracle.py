@@ -222,6 +222,27 @@ def expected_barrier(session_book: dict, trades: list[dict], point: dict, p: dic
     }
 
 
+def instants_to_aim_at(session_book: dict, gap_s: int) -> list[int]:
+    """Times of the records; a third of the weight lies where something runs out later: before a silence, at
+    the first crossed state, at the end of the stream."""
+    entries = session_book["entries"]
+    edges = [a["ts"] for a, b in pairwise(entries) if b["ts"] - a["ts"] >= gap_s * SECOND_NS]
+    states = [entry["state"] for entry in entries if entry["state"] is not None]
+    edges += [b["ts"] for a, b in pairwise(states) if oracle_book.is_valid(a) and not oracle_book.is_valid(b)]
+    edges.append(entries[-1]["ts"])
+    return [entry["ts"] for entry in entries] + edges * (len(entries) // (2 * len(edges)) + 1)
+
+
+def thresholds_at(rng: random.Random, rows: list[dict], p: dict) -> dict:
+    """Move thresholds to where some of these rows stand exactly, so that < and <= are told apart."""
+    row = rng.choice([row for row in rows if row["barrier_observable"]] or rows)
+    moved = {"BARRIER_MIN_VISIBLE": row["barrier_zone_visible_frac"] or 0.5}
+    if row["barrier_observable"]:
+        moved["F_thresh"] = rng.choice((abs(row["barrier_delta_liq"]), row["barrier_churn"]))
+        moved[rng.choice(("R_vac", "R_wall"))] = row["barrier_replenishment_ratio"]
+    return p | {name: moved[name] for name in moved if rng.random() < 0.6}
+
+
 @seeds(40, 500)
 def test_barrier(seed: int) -> None:
     """Every barrier column of random points, in any order, over random books, trades and parameters."""
@@ -242,11 +263,11 @@ def test_barrier(seed: int) -> None:
         "WEAK_LOOKBACK": rng.choice((1800, 1800, 90)),
     }
     aims = [trade["tick"] for trade in trades] or [24_000]
-    first, last = records[0]["ts_event_ns"], records[-1]["ts_event_ns"]
-    aimed = worlds.random_points(rng, 12, first - SECOND_NS, last + rng.choice((1, 70)) * SECOND_NS, aims)
-    rng.shuffle(aimed)
-
     session_book = oracle_book.whole(records, p["GAP_S"])
+    aimed = worlds.random_points(rng, 16, instants_to_aim_at(session_book, p["GAP_S"]), aims)
+    rng.shuffle(aimed)
+    if rng.random() < 0.6:
+        p = thresholds_at(rng, [barrier_row(session_book, trades, point, p) for point in aimed], p)
     expected = [expected_barrier(session_book, trades, point, p) for point in aimed]
     table = worlds.mbp10_table(records)
     tape_rows = pa.Table.from_batches(book_tape(table, gap_s=p["GAP_S"]), schema=TAPE_SCHEMA)
@@ -284,11 +305,11 @@ def test_tape(seed: int) -> None:
         "W_t": rng.choice((3, 30, 60, 120)),
         "TAPE_BAND": rng.choice((0.1, 0.5, 2.0)),
         "SWEEP_MAX_GAP_MS": rng.choice((0, 100, 1000)),
-        "SWEEP_MIN_CONTRACTS": rng.choice((5, 50)),
+        "SWEEP_MIN_CONTRACTS": rng.choice((4, 8, 50)),
     }
-    first, last = (trades[0]["ts_event_ns"], trades[-1]["ts_event_ns"]) if trades else (worlds.OPEN_NS,) * 2
     aims = [trade["tick"] for trade in trades] or [24_000]
-    aimed = worlds.random_points(rng, 15, first - SECOND_NS, last + 61 * SECOND_NS, aims)
+    instants = [trade["ts_event_ns"] for trade in trades] or [worlds.OPEN_NS]
+    aimed = worlds.random_points(rng, 15, instants, aims)
     rng.shuffle(aimed)
     ratios = [rng.choice((10.0, 10.03, 9.87)) for _ in aimed]
     expected = [expected_tape(trades, point, p, ratio) for point, ratio in zip(aimed, ratios, strict=True)]
@@ -311,7 +332,7 @@ def test_barrier_and_tape_of_the_real_hour(hour: dict) -> None:
     trades = hour["trades"]
     first, last = hour["records"][0]["ts_event_ns"], hour["records"][-1]["ts_event_ns"]
     aims = [trade["tick"] for trade in rng.sample(trades, 40)]
-    aimed = worlds.random_points(rng, 20, first + SECOND_NS, last, aims)
+    aimed = worlds.random_points(rng, 20, [record["ts_event_ns"] for record in hour["records"]], aims)
     for i, asof in enumerate(range(first // GRID_NS * GRID_NS + MINUTE_NS, last, 6 * MINUTE_NS)):
         spot = last_time_before(trades, asof, "ts_event_ns") and trades_within(trades, 0, asof)[-1]["tick"]
         round_tick = round(spot / levels.ROUND_STEP_TICKS) * levels.ROUND_STEP_TICKS
@@ -387,9 +408,12 @@ def levels_table(rows: list[dict]) -> pa.Table:
     )
 
 
-def random_ratio(rng: random.Random) -> tuple[list[float], list[int], Callable[[int], float]]:
-    """A step function of ES/SPY ratios: values, instants, and its value as of t."""
-    starts = sorted({worlds.OPEN_NS + rng.randrange(0, 80 * 60) * SECOND_NS for _ in range(6)})
+def random_ratio(
+    rng: random.Random, trades: list[dict]
+) -> tuple[list[float], list[int], Callable[[int], float]]:
+    """A step function of ES/SPY ratios: values, instants (often those of trades), and its value as of t."""
+    starts = {worlds.OPEN_NS + rng.randrange(0, 80) * MINUTE_NS for _ in range(6)}
+    starts = sorted(starts | {trade["ts_event_ns"] for trade in rng.sample(trades, 60)})
     values = [rng.choice((10.0, 9.6, 11.4, 13.0)) for _ in starts]
 
     def asof(t_ns: int) -> float:
@@ -401,10 +425,14 @@ def random_ratio(rng: random.Random) -> tuple[list[float], list[int], Callable[[
 
 @seeds(12, 200)
 def test_touches(seed: int) -> None:
-    """The emitted touches of a session, and the same from a machine that is fed piece by piece."""
+    """The emitted touches of a session, of its own levels and of wild ones; and the same from a machine that
+    is fed piece by piece."""
     rng = worlds.seeded(4_000_000 + seed)
     session, trades, rows, p = random_day(rng, 1500)
-    values, starts, ratio_asof = random_ratio(rng)
+    if rng.random() < 0.6:
+        monitor = round(p["MONITOR_BAND"] * 40)
+        rows = worlds.random_levels(rng, session, [trade["tick"] for trade in trades], monitor)
+    values, starts, ratio_asof = random_ratio(rng, trades)
     expected = touches.touches(session, trades, rows, p, ratio_asof)
     bands = {name: p[name] for name in ("MONITOR_BAND", "TOUCH_BAND", "HYSTERESIS", "REARM_S")}
     ratio = {"es_spy_ratio": values, "ratio_from_ns": starts}

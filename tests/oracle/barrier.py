@@ -87,7 +87,7 @@ def wall_samples(states: list[dict], asof_ns: int, side: int, p: dict) -> list[i
     return samples
 
 
-def state_name(row: dict, depth: int, q20: float | None, p: dict) -> str:  # noqa: PLR0911 (one rule, one line)
+def state_name(row: dict, depth: int, q20: float | None, p: dict) -> str:
     """§7.2: the first of the eight rules that holds, for an observable zone."""
     ratio = row["barrier_replenishment_ratio"]
     delta_liq = row["barrier_delta_liq"]

@@ -57,13 +57,18 @@ class _World:
 
     def __init__(self, rng: random.Random, start_ns: int, mid_tick: int) -> None:
         self.rng = rng
-        self.now_ns = start_ns + rng.randrange(SECOND_NS)
+        # A third of the worlds has a coarse clock: there every edge of a window or a limit is hit exactly.
+        self.step_ns = rng.choice((1, 1, 100 * MS_NS))
+        self.now_ns = start_ns
+        self.wait(rng.randrange(SECOND_NS))
         self.mid = mid_tick
         self.sequence = rng.randrange(1, 1000)
         # The character of this world: depth (thin books show fewer than ten levels), holes, order sizes.
         self.depth = rng.choice((4, 9, 12, 16, 24, 24))
         self.holes = rng.choice((0.0, 0.1, 0.4))
         self.largest = rng.choice((4, 20, 60))
+        # Adds, cancels, modifies, trades: a calm mix, one that builds up, one that drains, one that is eaten.
+        self.mix = rng.choice(((50, 28, 7, 15), (80, 10, 5, 5), (15, 70, 5, 10), (30, 5, 5, 60)))
         self.book = _Book()
         self.records: list[dict] = []
         self.event: list[dict] = []  # records of the event under way
@@ -94,7 +99,7 @@ class _World:
         self.sequence += self.rng.choice((0, 1, 1, 1, 2))  # sequence is not unique
 
     def wait(self, ns: int) -> None:
-        self.now_ns += ns
+        self.now_ns = -(-(self.now_ns + ns) // self.step_ns) * self.step_ns
 
     def pass_time(self, mean_gap_ns: int) -> None:
         """Mostly exponential; sometimes no time at all, sometimes up to a whole 100 ms or second, where the
@@ -334,27 +339,20 @@ def random_book(
     """About `n_events` exchange events as mbp-10 records (dicts, see the package docstring), in total order.
 
     Each world draws its own character: depth of the book (thin ones show fewer than ten levels), share of
-    empty prices, sizes. With `faults` the stream also has R clears with and without a snapshot after them,
-    SNAPSHOT and MAYBE_BAD_BOOK flags, silences around and above 60 s, books crossed for less and for more
-    than 1 s, one-sided books, events that end on a T, F or N record, levels with a price and size 0.
+    empty prices, sizes, mix of events, and whether its clock moves in steps of 100 ms. With `faults` the
+    stream also has R clears with and without a snapshot after them, SNAPSHOT and MAYBE_BAD_BOOK flags,
+    silences around and above 60 s, books crossed for less and for more than 1 s, one-sided books, events that
+    end on a T, F or N record, levels with a price and size 0.
     `trades_of` gives the trades of the stream.
     """
     world = _World(rng, start_ns, mid_tick)
     fault_share = rng.choice((0.002, 0.01, 0.03)) if faults else 0.0
     world.clear_and_snapshot()
+    usual = (world.add_order, world.cancel_orders, world.modify_order, world.trade)
     for _ in range(n_events):
         world.mid += rng.choice((-1, 0, 0, 0, 0, 0, 0, 1))
-        draw = rng.random()
-        if draw < fault_share:
-            world.fault()
-        elif draw < 0.5:
-            world.add_order()
-        elif draw < 0.78:
-            world.cancel_orders()
-        elif draw < 0.85:
-            world.modify_order()
-        else:
-            world.trade()
+        event = world.fault if rng.random() < fault_share else rng.choices(usual, world.mix)[0]
+        event()
         if not faults or rng.random() < 0.9:
             world.refill_empty_side()
         world.pass_time(mean_gap_ns)
@@ -391,9 +389,12 @@ def random_trades(
 ) -> list[dict]:
     """`n` trades around a price that wanders and is pulled back within `swing_ticks` of its start.
 
-    Bursts share one ns or follow within SWEEP_MAX_GAP_MS; `silences` adds stretches of more than a minute.
+    Bursts share one ns or follow within SWEEP_MAX_GAP_MS, few prints jump over a level; `silences` adds
+    stretches of more than a minute. A third of the worlds moves its clock in steps of 100 ms or 1 s, so that
+    limits are hit exactly.
     """
     centre = tick
+    step_ns = rng.choice((1, 1, 1, 1, 100 * MS_NS, SECOND_NS))
     now = start_ns + rng.randrange(SECOND_NS)
     drift = 0
     trades = []
@@ -405,11 +406,17 @@ def random_trades(
             now += int(rng.expovariate(1 / mean_gap_ns)) + 1
         else:
             now += rng.choice((60 * SECOND_NS, 60 * SECOND_NS + 1, rng.randrange(60, 240) * SECOND_NS))
-        if rng.random() < 0.02:
+        draw = rng.random()
+        if draw < 0.01:
+            now = -(-now // MINUTE_NS) * MINUTE_NS
+        elif draw < 0.03:
             now = -(-now // (100 * MS_NS)) * (100 * MS_NS)
+        now = -(-now // step_ns) * step_ns
         if rng.random() < 0.05:
             drift = rng.choice((-2, -1, 0, 0, 1, 2))
         tick += drift + rng.choice((-1, 0, 0, 1))
+        if rng.random() < 0.01:
+            tick += rng.choice((-25, -16, 16, 25))
         if abs(tick - centre) > swing_ticks:
             drift = -1 if tick > centre else 1
         trades.append(
@@ -425,18 +432,28 @@ def random_trades(
     return trades
 
 
-def random_points(rng: random.Random, n: int, first_ns: int, last_ns: int, ticks: list[int]) -> list[dict]:
-    """`n` observation points with asof on the grid in [first, last] and levels near prices that occurred.
+def random_points(rng: random.Random, n: int, instants: list[int], ticks: list[int]) -> list[dict]:
+    """`n` observation points with asof on the 100 ms grid, around times and prices that occurred.
 
-    `ticks` are prices to aim at. Sorted by asof. Some instants repeat with another level or direction.
+    `instants` are event times to aim at: most points lie shortly after one, some exactly 1, 5, 60 or 240 s
+    after, some anywhere from just before the first to just after the last. `ticks` are prices to aim
+    at. Sorted by asof. Some instants repeat with another level or direction.
     """
+    grid = 100 * MS_NS
+    offsets = (0, 0, 1, rng.randrange(5 * SECOND_NS), SECOND_NS, SECOND_NS + grid)
+    offsets += (5 * SECOND_NS, 60 * SECOND_NS, 60 * SECOND_NS, 60 * SECOND_NS + grid, 240 * SECOND_NS)
     points = []
     for i in range(n):
-        asof = rng.randrange(first_ns, last_ns + 1) // (100 * MS_NS) * (100 * MS_NS)
-        if points and rng.random() < 0.1:
+        draw = rng.random()
+        if points and draw < 0.1:
             asof = points[-1]["asof_ns"]
-        elif rng.random() < 0.1:
-            asof = asof // SECOND_NS * SECOND_NS
+        elif draw < 0.25:
+            asof = rng.randrange(min(instants) - SECOND_NS, max(instants) + 65 * SECOND_NS)
+        elif draw < 0.35:
+            asof = rng.choice(instants) // SECOND_NS * SECOND_NS
+        else:
+            asof = rng.choice(instants) + rng.choice(offsets)
+        asof = -(-asof // grid) * grid
         points.append(
             {
                 "observation_id": f"point-{i}",
@@ -450,6 +467,34 @@ def random_points(rng: random.Random, n: int, first_ns: int, last_ns: int, ticks
             }
         )
     return sorted(points, key=lambda point: point["asof_ns"])
+
+
+def random_levels(rng: random.Random, session: dict, ticks: list[int], monitor_ticks: int) -> list[dict]:
+    """Level rows no market would give: they jump by the monitor band and one tick less or more, pause and
+    return, hold for a minute or for long. Each has a kind of its own, so that ties of two levels have an order.
+    """
+    rows = []
+    steps = (0, 0, 0, 1, -1, 3, -3, monitor_ticks, -monitor_ticks, monitor_ticks + 1, -monitor_ticks - 1)
+    for kind in range(8):
+        tick = rng.choice(ticks) + rng.choice((-20, 0, 5, 20))
+        start = session["globex_open_ns"] + rng.randrange(10) * MINUTE_NS
+        is_static = rng.random() < 0.3
+        while start < session["globex_close_ns"]:
+            end = start + (rng.randrange(10, 60) if is_static else 1) * MINUTE_NS
+            end = min(end, session["globex_close_ns"])
+            rows.append(
+                {
+                    "level_id": f"L{kind}",
+                    "level_kind": kind,
+                    "level_kind_name": f"L{kind}",
+                    "level_tick": tick,
+                    "valid_from_ns": start,
+                    "valid_to_ns": end,
+                }
+            )
+            start = end + rng.choice((0, 0, 0, 0, 0, 0, 0, 1)) * MINUTE_NS
+            tick += rng.choice(steps)
+    return rows
 
 
 def random_session(rng: random.Random, start_ns: int = OPEN_NS, minutes: int = 90) -> dict:
