@@ -7,8 +7,9 @@ comes into view is drawn afresh.
 
 Barriers. Of every ROUND level and side a flag says how it will defend at the next touch from that side. Where it is
 set, orders that show in the zone (level ± 8 ticks) are thin, and what comes into view there is pulled while the price
-stands before the level. Where it isn't, orders are of natural size and the zone may be replenished. All of it follows
-from the past and the flag, never from the path to come.
+stands before the level. Where it isn't, orders are of natural size and the zone may be replenished, or the zone is
+weak: few orders from the start, and nothing is pulled. A thin zone alone is thus no VACUUM. All of it follows from the
+past and the flag, never from the path to come.
 """
 
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ NONE_CODE = ord("N")
 ZONE_TICKS = 8
 APPROACH_TICKS = (5, 12)  # the price stands before a level when it is this far off
 THIN_SIZE = 3  # largest size at a thin price
+WEAK_AFTER_NS = (
+    250 * SECOND_NS
+)  # a weak zone needs a quiet window behind it, else what moved there looks like a pull
 MAX_SILENCE_NS = 7_200 * SECOND_NS  # divided by the least number of orders an hour: twice the mean
 CELL_NS = 100_000_000  # grid of observation points
 MOVE_ROOM_NS = 4_000_000  # a move has to end inside its cell
@@ -81,9 +85,11 @@ MOVE_ROOM_NS = 4_000_000  # a move has to end inside its cell
 (W_MODE, W_NEXT_NS, W_LEVEL, W_LEFT, W_LAST_NS, WORK_REGISTERS) = range(6)
 REGISTERS = R_WORK_BID + 2 * WORK_REGISTERS
 IDLE, PULL, REPLENISH = 0, 1, 2
+# How the zone of a level is to be defended at the next touch; orders are thin where the number is odd.
+NATURAL, VACUUM, WEAK_LATER, WEAK = 0, 1, 2, 3
 
 # Fields of a price and of an order. Orders are named by their row, −1 is none.
-(SIZE, COUNT, HEAD, TAIL, TARGET, THIN, PRICE_FIELDS) = range(7)
+(SIZE, COUNT, HEAD, TAIL, TARGET, REGIME, MARKET_NS, PRICE_FIELDS) = range(8)
 (O_SIZE, O_HIDDEN, O_SHOW, O_NEXT, O_PREV, ORDER_FIELDS) = range(6)
 
 
@@ -91,7 +97,8 @@ class Book(NamedTuple):
     """The market of one contract in four arrays (a kernel with thirty would take minutes to compile).
 
     ``reg`` (REGISTERS,) int64. ``price`` (2, P, PRICE_FIELDS) int64 by side and price index: displayed size, orders,
-    the queue's ends, the size that orders come and go around, whether its barrier is to be a VACUUM. ``order`` (M,
+    the queue's ends, the size that orders come and go around, the regime of its zone, and at a level itself when the
+    market was last in its zone. ``order`` (M,
     ORDER_FIELDS) int64: displayed size, an iceberg's reserve and what it shows at a time, neighbours in the queue.
     One integer type throughout keeps the kernel to one compiled version of each function.
     ``rows`` (capacity + 1, 92) int32: the output as records of DBN; the last row is the record as it would be now.
@@ -104,7 +111,7 @@ class Book(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """The plan in arrays, see `plan.TapePlan`; ``touch_next_flag``: of the next touch of the same level and side."""
+    """The plan in arrays, see `plan.TapePlan`; ``touch_next_regime``: for the next touch of that level and side."""
 
     ts_ns: np.ndarray
     kind: np.ndarray
@@ -114,7 +121,7 @@ class Tape(NamedTuple):
     touch_event: np.ndarray
     touch_level: np.ndarray
     touch_side: np.ndarray
-    touch_next_flag: np.ndarray
+    touch_next_regime: np.ndarray
     moves_left: np.ndarray  # (minutes + 1,) float64 expected
     activity: np.ndarray  # (minutes,) float64
     activity_left: np.ndarray  # (minutes,) float64
@@ -164,7 +171,7 @@ def _size(book, median, sigma, most):
 @njit(INT(BOOK, INT, INT), cache=True, error_model="numpy")
 def _resting_size(book, side, p):
     """Size of an order that makes up a price by itself."""
-    if book.price[side, p, THIN] == 1:
+    if book.price[side, p, REGIME] & 1:
         return 1 + _below(book, THIN_SIZE)
     return _size(book, *LEVEL_SIZE)
 
@@ -225,6 +232,8 @@ def _settle(book, side, p):
         _drop(book, side, p, book.price[side, p, HEAD])
     total = _size(book, *LEVEL_SIZE)
     book.price[side, p, TARGET] = total
+    if book.price[side, p, REGIME] == WEAK:
+        total = 1 + _below(book, THIN_SIZE)
     u = _below(book, 100)
     for _ in range(0 if u < 72 else 1 if u < 94 else 2):
         part = 1 + total * (20 + _below(book, 40)) // 100
@@ -439,11 +448,11 @@ def _move(book, ts_ns, to):
 
 
 @njit(VOID(BOOK, INT, INT, INT), cache=True, error_model="numpy")
-def _set_flag(book, side, level, flag):
-    """Set how the ROUND level ``level`` (tick / 40) will defend at its next touch from this side: 1 is a VACUUM."""
+def _set_regime(book, side, level, regime):
+    """Set how the ROUND level ``level`` (tick / 40) will defend at its next touch from this side."""
     p = level * ROUND_TICKS - book.reg[R_BASE]
     for q in range(max(p - ZONE_TICKS, 0), min(p + ZONE_TICKS + 1, book.price.shape[1])):
-        book.price[side, q, THIN] = flag
+        book.price[side, q, REGIME] = regime
 
 
 @njit(VOID(BOOK, INT), cache=True, error_model="numpy")
@@ -451,6 +460,10 @@ def _face_barriers(book, way):
     """After a move ``way`` ticks: stand before a level (and begin to pull or replenish it) or not any more."""
     reg = book.reg
     bid = reg[R_BASE] + reg[R_BID]
+    near = (bid + ROUND_TICKS // 2) // ROUND_TICKS * ROUND_TICKS
+    if abs(bid - near) <= ZONE_TICKS + 1:
+        for side in range(2):
+            book.price[side, near - reg[R_BASE], MARKET_NS] = reg[R_NOW]
     for side in range(2):
         work = reg[R_WORK_BID + side * WORK_REGISTERS : R_WORK_BID + (side + 1) * WORK_REGISTERS]
         if side == ASK:
@@ -459,14 +472,18 @@ def _face_barriers(book, way):
         else:
             level = bid // ROUND_TICKS
             distance = bid + 1 - level * ROUND_TICKS
+        centre = book.price[side, level * ROUND_TICKS - reg[R_BASE]]
+        was_quiet = reg[R_NOW] - centre[MARKET_NS] > WEAK_AFTER_NS
+        if centre[REGIME] == WEAK_LATER and was_quiet and distance > APPROACH_TICKS[1]:
+            _set_regime(book, side, level, WEAK)
         if distance < APPROACH_TICKS[0] or distance > APPROACH_TICKS[1]:
             work[W_MODE] = IDLE
         elif (way > 0) == (side == ASK):
             work[W_LEVEL] = level
             work[W_NEXT_NS] = reg[R_NOW] + 5_000_000 + _below(book, 60_000_000)
-            if book.price[side, level * ROUND_TICKS - reg[R_BASE], THIN] == 1:
+            if centre[REGIME] == VACUUM:
                 work[W_MODE] = PULL
-            elif reg[R_NOW] - work[W_LAST_NS] > 15 * SECOND_NS:
+            elif centre[REGIME] != WEAK and reg[R_NOW] - work[W_LAST_NS] > 15 * SECOND_NS:
                 work[W_MODE] = REPLENISH
                 work[W_LEFT] = 40 + _below(book, 160)
                 work[W_LAST_NS] = reg[R_NOW]
@@ -528,14 +545,14 @@ def _fill(book, ts_ns):
         if attempt == 4:
             p = reg[R_BEST_BID + side]  # a change that can always be made, if all else is thin
         elif (reg[R_SEEN_BID + side] - p) * step < 0 or (
-            book.price[side, p, THIN] == 1 and _below(book, 10) > 0
+            book.price[side, p, REGIME] & 1 and _below(book, 10) > 0
         ):
             continue
         break
     price = book.price[side, p]
     total, target, count = price[SIZE], price[TARGET], price[COUNT]
     o = price[HEAD]
-    if price[THIN] == 1 or attempt == 4:
+    if price[REGIME] & 1 or attempt == 4:
         if total == 0:
             size = 1
         else:
@@ -642,7 +659,7 @@ def _play_event(book, tape):
         _trade(book, after, tape.aggressor[i])
     while reg[R_TOUCH] < tape.touch_event.shape[0] and tape.touch_event[reg[R_TOUCH]] == i:
         k = reg[R_TOUCH]
-        _set_flag(book, tape.touch_side[k], tape.touch_level[k], tape.touch_next_flag[k])
+        _set_regime(book, tape.touch_side[k], tape.touch_level[k], tape.touch_next_regime[k])
         reg[R_TOUCH] = k + 1
     if way != 0 and reg[R_ZONES] == 1:
         _face_barriers(book, way)
@@ -732,17 +749,16 @@ def new_book(
     return Book(reg, price, order, rows)
 
 
-def set_flags(book: Book, first_level: int, flags: np.ndarray) -> None:
-    """Flags of the first touch of each side and level: (2, L) bool, levels from ``first_level`` (tick / 40) on."""
-    for side, level in np.argwhere(flags):
-        p = (first_level + level) * ROUND_TICKS - book.reg[R_BASE]
-        book.price[side, max(p - ZONE_TICKS, 0) : max(p + ZONE_TICKS + 1, 0), THIN] = 1
+def set_regimes(book: Book, first_level: int, regimes: np.ndarray) -> None:
+    """Regimes of the first touch of each side and level: (2, L), levels from ``first_level`` (tick / 40) on."""
+    for side, level in np.argwhere(regimes):
+        _set_regime(book, side, first_level + level, regimes[side, level])
 
 
 def new_tape(
-    plan: TapePlan, clock: SessionClock, book: Book, next_flags: np.ndarray, other: np.ndarray
+    plan: TapePlan, clock: SessionClock, book: Book, next_regimes: np.ndarray, other: np.ndarray
 ) -> Tape:
-    """The plan as the kernel reads it; ``next_flags`` (m,) and ``other`` (k, 46) int64 as in `Tape`."""
+    """The plan as the kernel reads it; ``next_regimes`` (m,) and ``other`` (k, 46) int64 as in `Tape`."""
     weight = activity(clock)
     return Tape(
         ts_ns=plan.ts_ns,
@@ -753,7 +769,7 @@ def new_tape(
         touch_event=plan.touch_event,
         touch_level=plan.touch_level,
         touch_side=np.where(plan.touch_direction > 0, ASK, BID),
-        touch_next_flag=next_flags.astype(np.int64),
+        touch_next_regime=next_regimes,
         moves_left=expected_moves(clock, plan.lattice_ticks),
         activity=weight,
         activity_left=np.cumsum(weight[::-1])[::-1].copy(),

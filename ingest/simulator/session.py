@@ -9,13 +9,15 @@ import numpy as np
 from ingest.simulator.book import (
     ASK,
     BID,
-    MAX_EVENT_RECORDS,
+    NATURAL,
     R_OUT,
+    VACUUM,
+    WEAK_LATER,
     Market,
     new_book,
     new_tape,
     run,
-    set_flags,
+    set_regimes,
 )
 from ingest.simulator.clock import SECOND_NS, SessionClock, session_clock
 from ingest.simulator.contracts import ContractSet, contracts_of
@@ -38,6 +40,7 @@ CARRY_POINTS = 52  # the next contract stands this far above the front one
 NEXT_STEP_POINTS = 10
 # At least this many orders an hour keep a book alive: the front one is never silent for more than 20 s.
 FRONT_FILLS_PER_HOUR, OTHER_FILLS_PER_HOUR = 360, 30
+WEAK_SHARE = 0.35  # of the touches that find no VACUUM
 OTHER_SHARE = {"next": 0.01, "spread": 0.005}
 
 
@@ -71,26 +74,25 @@ def _blocks(
     )
     other = other[np.argsort(other[:, 1], kind="stable")]
     rng = generator(seed, clock.day, 5)
-    first_level, flags, next_flags = _pending_flags(plan, rng)
+    regimes = _regimes(plan, rng)
     target = round(FULL_RECORDS * scale) - len(other)
     market = Market(contracts.front.instrument_id, TICK_NANO, target, FRONT_FILLS_PER_HOUR, has_barriers=True)
-    yield from _play(market, clock, plan, (first_level, flags), next_flags, other, rng)
+    yield from _play(market, clock, plan, regimes, other, rng)
 
 
 def _play(
     market: Market,
     clock: SessionClock,
     plan: TapePlan,
-    flags: tuple[int, np.ndarray],
-    next_flags: np.ndarray,
+    regimes: tuple[int, np.ndarray, np.ndarray],
     other: np.ndarray,
     rng: np.random.Generator,
 ) -> Iterator[np.ndarray]:
     low = min(int(plan.to_tick.min()), plan.start_tick)
     high = max(int(plan.to_tick.max()), plan.start_tick)
-    book = new_book(market, clock, plan.start_tick, (low, high), rng, CHUNK_RECORDS + MAX_EVENT_RECORDS)
-    set_flags(book, *flags)
-    tape = new_tape(plan, clock, book, next_flags, other)
+    book = new_book(market, clock, plan.start_tick, (low, high), rng, CHUNK_RECORDS)
+    set_regimes(book, *regimes[:2])
+    tape = new_tape(plan, clock, book, regimes[2], other)
     records = book.rows.view(np.int64)
     over = False
     while not over:
@@ -99,24 +101,22 @@ def _play(
         yield records[: book.reg[R_OUT]]
 
 
-def _pending_flags(plan: TapePlan, rng: np.random.Generator) -> tuple[int, np.ndarray, np.ndarray]:
-    """First level, (2, L) flags of the first touch of each side and level, (m,) flag of the touch after each touch.
+def _regimes(plan: TapePlan, rng: np.random.Generator) -> tuple[int, np.ndarray, np.ndarray]:
+    """First level, (2, L) regimes for the first touch of each side and level, (m,) regime for the touch after each.
 
-    A level and side that is not touched (any more) gets a flag at the common rate.
+    A level and side that is not touched (any more) is a VACUUM at the common rate. Some of the others are weak.
     """
     low = int(min(plan.to_tick.min(), plan.start_tick)) // ROUND_TICKS - 3
     high = int(max(plan.to_tick.max(), plan.start_tick)) // ROUND_TICKS + 4
-    pending = (rng.random((2, high - low)) < VACUUM_SHARE).astype(np.uint8)
-    following = np.empty(len(plan.touch_level), np.uint8)
+    otherwise = np.where(rng.random(len(plan.touch_level)) < WEAK_SHARE, WEAK_LATER, NATURAL)
+    regime = np.where(plan.touch_is_vacuum, VACUUM, otherwise)
+    pending = np.where(rng.random((2, high - low)) < VACUUM_SHARE, VACUUM, NATURAL)
+    following = np.empty(len(regime), np.int64)
     for k in range(len(following) - 1, -1, -1):
         side, row = ASK if plan.touch_direction[k] > 0 else BID, plan.touch_level[k] - low
         following[k] = pending[side, row]
-        pending[side, row] = plan.touch_is_vacuum[k]
+        pending[side, row] = regime[k]
     return low, pending, following
-
-
-def _no_flags() -> tuple[int, np.ndarray]:
-    return 0, np.zeros((2, 1), np.uint8)
 
 
 def _next_records(
@@ -181,5 +181,6 @@ def _quiet_plan(
 
 def _collect(market: Market, clock: SessionClock, plan: TapePlan, rng: np.random.Generator) -> np.ndarray:
     none = np.empty((0, 46), np.int64)
-    blocks = _play(market, clock, plan, _no_flags(), np.empty(0, np.uint8), none, rng)
+    no_regimes = 0, np.zeros((2, 0), np.int64), np.empty(0, np.int64)
+    blocks = _play(market, clock, plan, no_regimes, none, rng)
     return np.concatenate([block.copy() for block in blocks])
