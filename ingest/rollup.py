@@ -11,11 +11,12 @@ from pathlib import Path
 
 from ingest.bronze_schema import FUTURES_MBP10, FUTURES_TRADES
 from ingest.landing import now_utc
-from lake import atomic
+from lake import atomic, datasets
 from lake.bronze import VISIBLE_STATUS
 from lake.paths import bronze_dir, receipts_dir
 
 _SCHEMAS = (FUTURES_MBP10, FUTURES_TRADES)
+FRONT_MONTH = "silver/datasets/dim_front_month"
 # Keys of the raw manifest's file entries, in their order; receipts hold some more.
 _FILE_KEYS = (
     "path", "provider", "dataset", "schema", "date", "bytes", "sha256",
@@ -70,15 +71,24 @@ def _bronze(root: Path, receipts: dict[str, dict]) -> dict:
     for partition in partitions.values():
         partition["files"].sort(key=lambda f: f["path"])
         partition["source_files"] = sorted(set(partition["source_files"]))
-    # What models copied in stays until they write it again.
+    # What another has put there stays until it writes it again.
     old = _read(bronze_dir(root) / "manifest.json")
     return {
         "schemas": {s.name: {"version": s.version, "schema_hash": s.schema_hash} for s in _SCHEMAS},
         "partitions": [partitions[k] for k in sorted(partitions)],
-        "contracts": old.get("contracts", []),
+        "contracts": _front_months(root),
         "gaps": sorted(gaps, key=lambda g: (g["schema"], g["date"], g.get("from_ns", 0))),
         "quality": old.get("quality", []),
     }
+
+
+def _front_months(root: Path) -> list[dict]:
+    """Rows of ``dim_front_month`` by session, as far as they are built when the roll-up is written."""
+    try:
+        rows = datasets.read(root, FRONT_MONTH).to_pylist()
+    except datasets.NoSuchDataset:
+        return []
+    return [row | {"session_date": row["session_date"].isoformat()} for row in rows]
 
 
 def _write_if_changed(path: Path, content: dict) -> None:

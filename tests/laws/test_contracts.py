@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, get_args
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
@@ -16,7 +17,7 @@ from jsonschema import Draft202012Validator
 from ingest import rollup
 from ingest.dbn import ingest
 from ingest.simulator import market
-from lake import commits, contracts, params, versions
+from lake import commits, contracts, datasets, params, versions
 from lake.contracts import BrokenContract
 from ml import experiments, training
 from tests.fixtures.dbt import repository_project
@@ -51,7 +52,7 @@ LAYOUT = [
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One simulated session from raw files to gold, and one file that was refused."""
+    """One simulated session from raw files to gold, one file that was refused, and a second call of ingest."""
     folder = tmp_path_factory.mktemp("contracts")
     root, broken = folder / "lake_root", folder / "broken.dbn"
     market.simulate(root, [date(2025, 10, 14)], scale=0.0005, seed=1, profile="planted")
@@ -59,6 +60,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = ingest(root, [root / "raw" / "dbn", broken])
     assert [f.status for f in report.files] == ["landed"] * 4 + ["quarantined"]
     repository_project().built(root)
+    assert ingest(root, []).ok  # nothing new, but the roll-ups see what was built
     return root
 
 
@@ -166,6 +168,12 @@ def test_roll_ups_repeat_the_records(documents: dict[str, dict[str, Any]], lake:
     )
     assert len(listed) == len(set(listed))
 
+    front_months = datasets.read(lake, "silver/datasets/dim_front_month")
+    assert [front_months.column_names] == [list(row) for row in bronze["contracts"]]
+    assert [str(v) for v in front_months.to_pylist()[0].values()] == [
+        str(v) for v in bronze["contracts"][0].values()
+    ]
+
     (manifest,) = documents["version_manifest"].values()
     found = commits.read_partitions((lake / MANIFEST).parent)
     assert [(d["date"], d["rows"], d["content_digest"], d["status"]) for d in manifest["dates"]] == [
@@ -248,6 +256,41 @@ def test_enums_are_those_of_the_writers():
     assert tuple(entry["status"]["enum"]) == experiments.STATUSES
     scores = checked_in("experiment_metrics")["properties"]["results"]["items"]["properties"]
     assert tuple(scores["stage"]["enum"]) == training.ALL_STAGES
+
+
+# What a type of SQL is called in a file.
+ARROW = {
+    "varchar": "string",
+    "bigint": "int64",
+    "integer": "int32",
+    "tinyint": "int8",
+    "boolean": "bool",
+    "double": "double",
+}
+
+
+@pytest.mark.parametrize("folder", ["silver/features", "gold/training/candidates"])
+def test_files_hold_the_columns_that_their_contract_promises(folder: str, lake: Path):
+    """Names, order and types; NULL and values as declared. Labels stand in gold only, session dates in the path."""
+    for version, contract in contracts.features().items():
+        files = sorted((lake / "lake" / folder / version).glob("date=*/data.parquet"))
+        assert files
+        promised = [
+            c
+            for c in contract["columns"]
+            if c["name"] != "session_date" and (c["role"] != "label" or "gold" in folder)
+        ]
+        for file in files:
+            table = pq.read_table(file, partitioning=None)
+            assert table.num_rows
+            assert [(f.name, str(f.type)) for f in table.schema] == [
+                (c["name"], ARROW[c["dtype"]]) for c in promised
+            ]
+            for column in promised:
+                found = set(table[column["name"]].to_pylist())
+                assert column["nullable"] or None not in found, column["name"]
+                if column["domain"] is not None:
+                    assert found <= {*column["domain"], None}, column["name"]
 
 
 # -- what a schema refuses -------------------------------------------------------------------------------------------
