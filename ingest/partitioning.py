@@ -27,7 +27,7 @@ HOUR_NS = 3_600_000_000_000
 WINDOW_ROWS = 16_384  # more than a second of the busiest book; exchanges' clocks differ by less
 GRACE_NS = 120_000_000_000  # how long after its end, by ``ts_recv``, an hour stays open for late rows
 BUFFER_BYTES = 150 << 20
-_FIRST_ROWS = 2048  # a new hour's buffer; it grows once to a window, once to its full size
+_FIRST_ROWS = 2048  # a new hour's buffer, before it grows to its full size
 
 
 class _Disordered(Exception):
@@ -64,13 +64,8 @@ class _OpenPartition:
 
     def _grow_or_write(self) -> None:
         router = self._router
-        if self._buffer.capacity < router.window_rows:
-            self._buffer = router.buffers.grow(self._buffer, router.window_rows)
-        elif self._buffer.capacity < router.buffers.full_rows:
-            # A window's worth of rows has come for this hour: the hours before it are over, their memory is
-            # free.
-            router.close_before(self.key)
-            self._buffer = router.buffers.grow(self._buffer, router.buffers.full_rows)
+        if self._buffer.capacity < router.buffers.full_rows:
+            self._buffer = router.buffers.grow(self._buffer)
         else:
             self._write(router.row_group_rows)
 
@@ -111,8 +106,8 @@ class _Buffers:
         buffer.rows = 0
         return buffer
 
-    def grow(self, buffer: RowBuffer, rows: int) -> RowBuffer:
-        larger = self.take(rows)
+    def grow(self, buffer: RowBuffer) -> RowBuffer:
+        larger = self.take(self.full_rows)
         larger.take_over(buffer)
         self.give_back(buffer)
         return larger
@@ -245,6 +240,9 @@ class PartitionRouter:
         except _Disordered:
             self._give_up(key)
             return
+        if partition.rows > self.window_rows:
+            # A window's worth of rows has come since: the hours before this one are over.
+            self._close_before(key)
         self._make_room(key)
 
     def _make_room(self, current: tuple[int, int]) -> None:
@@ -266,7 +264,7 @@ class PartitionRouter:
         for key in [k for k in self._open if (k[1] + 1) * HOUR_NS + GRACE_NS < now_ns]:
             self._close(key)
 
-    def close_before(self, key: tuple[int, int]) -> None:
+    def _close_before(self, key: tuple[int, int]) -> None:
         """Close the hours of the same product before that of ``key``."""
         for past in [k for k in self._open if k[0] == key[0] and k[1] < key[1]]:
             self._close(past)
