@@ -4,6 +4,7 @@ A delivery (one source file) may fill many hours over two UTC dates. Its receipt
 or not at all (spec/market.md 4.2).
 """
 
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class BronzeFile:
         """``futures.trades.v1`` → ``futures_trades``: the name of the dbt source."""
         return "_".join(self.schema.split(".")[:-1])
 
-    @property
+    @functools.cached_property
     def hour_key(self) -> tuple[str, str, str, int]:
         return (self.schema, "/".join(f"{k}={v}" for k, v in sorted(self.key.items())), self.date, self.hour)
 

@@ -6,6 +6,8 @@ that it describes; a file without a commit is whole, but of a build that did not
 
 import datetime
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -62,19 +64,28 @@ def now_utc() -> str:
 def read_partitions(dataset_dir: Path) -> dict[tuple[str | None, str], Partition]:
     """Every committed partition of a dataset, keyed by (first 8 of its params digest or None, ISO date), in order."""
     found: dict[tuple[str | None, str], Partition] = {}
-    for pattern in ("date=*/_metadata/commit-*.json", "params=*/date=*/_metadata/commit-*.json"):
-        for record in sorted(dataset_dir.glob(pattern)):
-            folder = record.parent.parent
-            if not (folder / DATA_FILE).is_file():
-                continue
-            commit = Commit(**json.loads(record.read_text()))
-            params = (
-                folder.parent.name.removeprefix("params=")
-                if folder.parent.name.startswith("params=")
-                else None
-            )
+    for params, folder in _partition_folders(dataset_dir):
+        if not folder.joinpath(DATA_FILE).is_file():
+            continue
+        for name in _names(folder / "_metadata", "commit-"):
+            commit = Commit(**json.loads((folder / "_metadata" / name).read_bytes()))
             found[params, commit.date] = Partition(folder, commit)
     return dict(sorted(found.items(), key=lambda kv: (kv[0][0] or "", kv[0][1])))
+
+
+def _partition_folders(dataset_dir: Path) -> Iterator[tuple[str | None, Path]]:
+    for name in _names(dataset_dir, "date="):
+        yield None, dataset_dir / name
+    for params in _names(dataset_dir, "params="):
+        for name in _names(dataset_dir / params, "date="):
+            yield params.removeprefix("params="), dataset_dir / params / name
+
+
+def _names(folder: Path, prefix: str) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if name.startswith(prefix))
+    except FileNotFoundError:
+        return []
 
 
 def publish(staged: Path, folder: Path, commit: Commit) -> Partition:

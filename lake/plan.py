@@ -95,9 +95,11 @@ def plan(
     start_date: str | None = None,
     end_date: str | None = None,
     full_refresh: bool = False,
+    visible: list[bronze.BronzeFile] | None = None,
 ) -> Plan:
     """Plan one dataset. Reads commit records and the calendar only; writes nothing.
 
+    ``visible`` are the bronze files where the caller has listed them: the datasets of a run see one bronze.
     ``start_date`` (inclusive) and ``end_date`` (exclusive) are ISO dates that narrow what is built.
     """
     views, parents, sources, seeds = _lineage(node, graph)
@@ -113,7 +115,7 @@ def plan(
         code_digest=code.digest(files),
         parents=[(p, parent_partitions[p["unique_id"]]) for p in parents],
     )
-    bronzes = _bronzes(root, sources, node)
+    bronzes = _bronzes(root, sources, node, visible)
     _check_reads(node, parents, sources)
 
     if per_params(node):
@@ -180,10 +182,12 @@ def _check_reads(node: dict, parents: list[dict], sources: list[dict]) -> None:
             )
 
 
-def _bronzes(root: Path, sources: list[dict], node: dict) -> list[_Bronze]:
+def _bronzes(
+    root: Path, sources: list[dict], node: dict, visible: list[bronze.BronzeFile] | None
+) -> list[_Bronze]:
     if not sources:
         return []
-    files = bronze.visible_files(root)
+    files = bronze.visible_files(root) if visible is None else visible
     shared = bronze.shared_hours(files)
     sessions = calendar.load()
     found = []

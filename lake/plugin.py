@@ -35,6 +35,7 @@ class Plugin(BasePlugin):
         self.run = _Run()
         self.locks: dict[str, Locks] = {}
         self.shown: dict[str, set[Path]] = {}
+        self.files: list[bronze.BronzeFile] = []
         stage_dir(self.root).mkdir(parents=True, exist_ok=True)
 
     def store(self, target_config: object) -> None:
@@ -57,8 +58,8 @@ class Plugin(BasePlugin):
             if seed["resource_type"] == "seed" and (table := views.seed_table(seed)):
                 job["sql"] += [f'create schema if not exists "{seed["schema"]}"', table]
                 job["tables"].append({"schema": seed["schema"], "identifier": seed["alias"]})
-        files = bronze.visible_files(self.root)
-        shared = bronze.shared_hours(files)
+        self.files = bronze.visible_files(self.root)
+        shared = bronze.shared_hours(self.files)
         for source in graph["sources"].values():
             keys = (
                 source["source_meta"]["keys"] if "keys" in source["source_meta"] else source["meta"]["keys"]
@@ -69,7 +70,7 @@ class Plugin(BasePlugin):
             job["sql"].append(f'create schema if not exists "{source["schema"]}"')
             job["sql"].append(
                 f"create or replace view {source['schema']}.{source['identifier']} as "
-                + views.bronze_view(self.root, source, keys, files, shared)
+                + views.bronze_view(self.root, source, keys, self.files, shared)
             )
         for node in graph["nodes"].values():
             if plan.is_dataset(node):
@@ -109,6 +110,7 @@ class Plugin(BasePlugin):
             start_date=_iso(job["start_date"]),
             end_date=_iso(job["end_date"]),
             full_refresh=job["full_refresh"],
+            visible=self.files,
         )
         # Another process may have published since the views were made: the plan and the build must see the same files.
         job["views_sql"] = [
