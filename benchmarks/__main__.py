@@ -1,0 +1,229 @@
+"""`make bench`: every figure the project promises, as a table on stdout and as JSON in benchmarks/results/.
+
+Each bench runs in a process of its own (its peak memory is its own) and compares both sides in that one process:
+medians of interleaved warm runs, CPU seconds of all threads. Exit code 1 when a bar is missed.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from lake.paths import PROJECT_DIR
+
+RESULTS = PROJECT_DIR / "benchmarks" / "results"
+DAY = date(2025, 10, 7)
+FULL_DAY_ROWS = 8_000_000
+SEED = 7
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure against its bar; ``limit`` says on which side of the bar it has to be."""
+
+    bench: str
+    what: str
+    value: float
+    bar: float
+    limit: str = "at most"
+
+    @property
+    def ok(self) -> bool:
+        return self.value <= self.bar if self.limit == "at most" else self.value >= self.bar
+
+
+Measured = tuple[list[Figure], dict[str, object]]
+
+
+def simulated(scratch: Path, share: float, days: tuple[date, ...] = (DAY,)) -> Path:
+    """A root with simulated DBN files of ``days`` at ``share`` of a full day's events."""
+    from ingest.simulator.market import simulate  # noqa: PLC0415
+
+    root = scratch / f"simulated_{share:g}_{len(days)}"
+    simulate(root, days, scale=share, seed=SEED, profile="default")
+    return root
+
+
+def ingest(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_ingest  # noqa: PLC0415
+
+    source = max(
+        (simulated(scratch, share) / "raw" / "dbn" / "mbp10").glob("*.dbn.zst"),
+        key=lambda p: p.stat().st_size,
+    )
+    found = bench_ingest.measure(source, scratch / "ingest", repeats=runs)
+    peak = bench_ingest.peak_memory(source, scratch / "ingest")
+    return [
+        Figure("ingest", "mbp-10 DBN → bronze, CPU against DBNStore.to_parquet", found["cpu_ratio"], 0.35),
+        Figure("ingest", "the same, bytes", found["bytes_ratio"], 0.75),
+        Figure("ingest", "the same, peak memory", peak["memory_ratio"], 1.0),
+    ], {**found, **peak}
+
+
+def simulator(scratch: Path, share: float, runs: int) -> Measured:
+    import shutil  # noqa: PLC0415
+    import statistics  # noqa: PLC0415
+
+    from ingest.simulator.market import simulate  # noqa: PLC0415
+
+    simulate(scratch / "warm", [DAY], scale=0.002, seed=SEED, profile="default")
+    rates = []
+    for run in range(runs):
+        root = scratch / f"simulator_{run}"
+        began = time.process_time()
+        files = simulate(root, [DAY], scale=share / 4, seed=SEED, profile="default")
+        seconds = time.process_time() - began
+        rates.append(sum(f.record_count for f in files if f.schema == "mbp-10") / seconds / 1e6)
+        shutil.rmtree(root)
+    rate = statistics.median(rates)
+    return [Figure("simulator", "million mbp-10 records per CPU second, as DBN", rate, 0.5, "at least")], {
+        "rates": rates
+    }
+
+
+def _physics_day(scratch: Path, share: float) -> dict[str, Path]:
+    from benchmarks import bench_physics  # noqa: PLC0415
+
+    return bench_physics.make_day(scratch / "day", rows=int(FULL_DAY_ROWS * share))
+
+
+def book_tape(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_physics  # noqa: PLC0415
+
+    day = _physics_day(scratch, share)
+    tape = bench_physics.bench_book_tape(day["mbp10"], runs=runs)
+    both = bench_physics.bench_book_pass(day["mbp10"], runs=runs)
+    return [
+        Figure("book_tape", "book tape, CPU against a scan of the same columns", tape["ratio"], 4.0),
+        Figure("book_tape", "tape and states in one pass, the same", both["ratio"], 4.0),
+        Figure("book_tape", "peak memory, MB", both["peak_mb"], 700),
+    ], {"tape": tape, "tape_and_states": both}
+
+
+def barrier(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_physics  # noqa: PLC0415
+
+    day = _physics_day(scratch, share)
+    found = bench_physics.bench_barrier(
+        bench_physics.write_silver(day["mbp10"], scratch / "day"), day["trades"], runs=runs
+    )
+    return [
+        Figure("barrier", "barrier of 2,000 points, CPU against a scan of the tape", found["ratio"], 2.5),
+        Figure("barrier", "peak memory, MB", found["peak_mb"], 1000),
+    ], found
+
+
+def tape(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_physics  # noqa: PLC0415
+
+    found = bench_physics.bench_tape(_physics_day(scratch, share)["trades"], runs=runs)
+    return [
+        Figure("tape", "tape of 2,000 points, CPU against a scan of the trades", found["ratio"], 5.0)
+    ], found
+
+
+def bars(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_lake  # noqa: PLC0415
+
+    trades = bench_lake.trades_of_a_day(_physics_day(scratch, share)["trades"], scratch / "bars.parquet")
+    found = bench_lake.bench_bars(trades, runs=runs)
+    return [
+        Figure("bars", "bars of 1, 60 and 120 s, CPU against a scan of the trades", found["ratio"], 3.0)
+    ], found
+
+
+def days(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_lake  # noqa: PLC0415
+    from ingest.dbn import ingest as land  # noqa: PLC0415
+
+    span = tuple(date(2025, 10, d) for d in (6, 7, 8, 9, 10))
+    root = simulated(scratch, share / 8, span)
+    land(root, [root / "raw" / "dbn"])
+    found = bench_lake.bench_days(root, scratch, runs=runs)
+    return [
+        Figure("days", "build of 1 → 4 days, time exponent", found["exponent"], 1.1),
+        Figure("days", "the same, peak memory of 4 against 1", found["memory_ratio"], 1.3),
+    ], found
+
+
+BENCHES: dict[str, Callable[[Path, float, int], Measured]] = {
+    f.__name__: f for f in (simulator, ingest, book_tape, barrier, tape, bars, days)
+}
+
+
+def run_here(name: str, scratch: Path, share: float, runs: int) -> None:
+    figures, details = BENCHES[name](scratch, share, runs)
+    print(json.dumps({"figures": [asdict(f) for f in figures], "details": details}, default=str))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", choices=[*BENCHES, []], help="benches to run (default: all)")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of a full day's 8 million book records (default 1)"
+    )
+    parser.add_argument("--runs", type=int, default=3, help="counted runs of each side (default 3)")
+    parser.add_argument("--here", metavar="SCRATCH", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.here:
+        run_here(options.names[0], Path(options.here), options.share, options.runs)
+        return 0
+
+    import tempfile  # noqa: PLC0415
+
+    figures: list[Figure] = []
+    details: dict[str, object] = {}
+    with tempfile.TemporaryDirectory(prefix="tickhouse-bench-") as scratch:
+        for name in options.names or BENCHES:
+            print(f"bench: {name}", file=sys.stderr)
+            done = subprocess.run(
+                [
+                    *(sys.executable, "-m", "benchmarks", name, "--here", scratch),
+                    *("--share", str(options.share), "--runs", str(options.runs)),
+                ],
+                cwd=PROJECT_DIR,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                print(f"bench {name} failed; its error stands above", file=sys.stderr)
+                return done.returncode
+            result = json.loads(done.stdout.splitlines()[-1])
+            figures += [Figure(**f) for f in result["figures"]]
+            details[name] = result["details"]
+
+    for f in figures:
+        print(f"{f.what:<62} {f.value:>10.3f}   {f.limit} {f.bar:g}   {'ok' if f.ok else 'MISSED'}")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    record = {
+        "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "machine": {
+            "cpus": os.cpu_count(),
+            "architecture": platform.machine(),
+            "python": platform.python_version(),
+        },
+        "versions": {
+            p: importlib.metadata.version(p) for p in ("duckdb", "pyarrow", "numba", "databento", "dbt-core")
+        },
+        "share": options.share,
+        "runs": options.runs,
+        "figures": [{**asdict(f), "ok": f.ok} for f in figures],
+        "details": details,
+    }
+    out = RESULTS / f"bench-{record['at'].replace(':', '')}.json"
+    out.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"kept as {out.relative_to(PROJECT_DIR)}", file=sys.stderr)
+    return 0 if all(f.ok for f in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
