@@ -154,7 +154,7 @@ def autumn() -> dict[str, Day]:
             ("2025-11-26", near, 110),
             ("2025-11-27", near, 110),
             ("2025-11-28", near, 110),
-            ("2025-12-01", far, 100),
+            ("2025-12-01", far, 60),
             ("2025-12-02", far, 110),
         ]
     ):
@@ -162,7 +162,7 @@ def autumn() -> dict[str, Day]:
         session = sessions[date]
         opened, rth, closed = (session[k] for k in ("globex_open_ns", "rth_open_ns", "rth_close_ns"))
         quiet_ns, busy_ns = quiet_s * SECOND_NS, 5 * SECOND_NS
-        noon = rth + 150 * MINUTE_NS
+        noon = rth + 75 * MINUTE_NS
         book: list[dict] = []
         if date == "2025-11-03":
             start = rth - 10 * MINUTE_NS
@@ -186,8 +186,10 @@ def autumn() -> dict[str, Day]:
         front_trades = [*prints(rng, quiet, tick=24_000), *worlds.trades_of(book)]
         other = {near: far, far: near}[front]
         # a tenth of the volume in the other contract; on the roll day the far one leads a little too late
-        share = 15 if date != "2025-12-01" else 2
-        other_trades = prints(rng, [(opened, closed, share * 60 * SECOND_NS)], tick=24_200)
+        sparse = [(opened, closed, 15 * MINUTE_NS)]
+        if date == "2025-12-01":
+            sparse = [(opened, rth, 2 * MINUTE_NS), (rth, rth + 45 * MINUTE_NS, busy_ns)]
+        other_trades = prints(rng, sparse, tick=24_200)
         stray = []
         if date == "2025-10-31":
             weekend = session["globex_close_ns"] + 10 * MINUTE_NS
