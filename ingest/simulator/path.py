@@ -42,6 +42,7 @@ START_TICKS_RANGE = (4_500 * POINT_TICKS, 7_100 * POINT_TICKS)
 # ((1 + f)/(1 − f))^80 between leaving ±80 ticks on one side or the other, f below gives exactly 1.3.
 THIRD_ATTEMPT_ODDS = 1.3
 THIRD_ATTEMPT_BIAS = math.tanh(math.log(THIRD_ATTEMPT_ODDS) / (2 * THETA_TICKS))
+ATTEMPT_LATTICE = 8  # ticks
 LEVEL_REPULSION_BIAS = 0.02  # default profile: within 12 ticks of a ROUND level the price is pushed off
 
 
@@ -140,16 +141,18 @@ def _push_off_levels(step, start_tick, uniform, bias):
 def _lean_on_attempts(jump_ns, step, start_tick, uniform, emit_from_ns, emit_to_ns, bias):
     """Flip steps in place so that after a 3rd or later attempt P(towards the break) = (1 + bias)/2.
 
-    Attempts are counted by the touch machine of market spec 5.5 on the walk itself, ROUND levels only; the lean
-    lasts until the walk is 80 ticks off the level or the 8 minutes of the outcome are over.
+    Attempts are counted by the touch machine of market spec 5.5, ROUND levels only, on the walk as a market sees it
+    that follows in steps of 8 ticks: the prints of a thinned session, whatever the scale. The lean lasts until the
+    walk is 80 ticks off the level or the 8 minutes of the outcome are over.
     """
     span = np.int64(4096)  # ticks to either side that a session can reach
     n_levels = 2 * span // ROUND_TICKS + 2
     first_level = (start_tick - span) // ROUND_TICKS
     machine = new_machine(n_levels)
-    attempts = np.zeros((2, 4), np.int64)  # by direction: last t0, last level, attempt index, seen
+    attempts = np.zeros((2, 4), np.int64)
     lean_sign, lean_level, lean_end = 0, np.int64(0), np.int64(0)
-    x, prior_ns, prior_tick = np.int64(start_tick), jump_ns[0], np.int64(start_tick)
+    x, at = np.int64(start_tick), np.int64(start_tick // ATTEMPT_LATTICE * ATTEMPT_LATTICE)
+    prior_ns, prior_tick, moves = jump_ns[0], at, 0
     for i in range(step.shape[0]):
         t = jump_ns[i]
         if lean_sign != 0:
@@ -158,8 +161,11 @@ def _lean_on_attempts(jump_ns, step, start_tick, uniform, emit_from_ns, emit_to_
             elif step[i] != lean_sign and uniform[i] < bias:
                 step[i] = -step[i]
         x += step[i]
-        level, direction = machine_step(machine, first_level, t, x, prior_ns, prior_tick, i)
-        prior_ns, prior_tick = t, x
+        if abs(x - at) < ATTEMPT_LATTICE:
+            continue
+        at = x
+        level, direction = machine_step(machine, first_level, t, at, prior_ns, prior_tick, moves)
+        prior_ns, prior_tick, moves = t, at, moves + 1
         if direction != 0 and emit_from_ns <= t < emit_to_ns:
             side = 1 if direction > 0 else 0
             index = count_attempt(attempts[side], t, level * ROUND_TICKS)

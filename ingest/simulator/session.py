@@ -104,13 +104,19 @@ def _play(
 def _regimes(plan: TapePlan, rng: np.random.Generator) -> tuple[int, np.ndarray, np.ndarray]:
     """First level, (2, L) regimes for the first touch of each side and level, (m,) regime for the touch after each.
 
-    A level and side that is not touched (any more) is a VACUUM at the common rate. Some of the others are weak.
+    Some of the touches without a VACUUM find a weak zone. A level and side that is not touched (any more) has each
+    regime at the common rate, so that a regime doesn't tell whether a touch will come.
     """
     low = int(min(plan.to_tick.min(), plan.start_tick)) // ROUND_TICKS - 3
     high = int(max(plan.to_tick.max(), plan.start_tick)) // ROUND_TICKS + 4
-    otherwise = np.where(rng.random(len(plan.touch_level)) < WEAK_SHARE, WEAK_LATER, NATURAL)
-    regime = np.where(plan.touch_is_vacuum, VACUUM, otherwise)
-    pending = np.where(rng.random((2, high - low)) < VACUUM_SHARE, VACUUM, NATURAL)
+
+    def drawn(is_vacuum: np.ndarray) -> np.ndarray:
+        return np.where(
+            is_vacuum, VACUUM, np.where(rng.random(is_vacuum.shape) < WEAK_SHARE, WEAK_LATER, NATURAL)
+        )
+
+    regime = drawn(plan.touch_is_vacuum)
+    pending = drawn(rng.random((2, high - low)) < VACUUM_SHARE)
     following = np.empty(len(regime), np.int64)
     for k in range(len(following) - 1, -1, -1):
         side, row = ASK if plan.touch_direction[k] > 0 else BID, plan.touch_level[k] - low

@@ -177,20 +177,19 @@ def walk_between(*turning_points: int, step_s: float = 1.0) -> SessionPath:
 
 def test_steps_lean_only_after_the_third_attempt_and_until_it_is_over():
     level = 23_200  # a multiple of 40
-    down_and_up = (level - 45, level)
-    walk = walk_between(level - 60, level, *down_and_up, *down_and_up, level - 200, step_s=0.7)
+    once_more = (level - 45, level)
+    walk = walk_between(level - 60, level, *once_more, *once_more, level - 200, step_s=0.7)
+    third = 60 + 90 + 90  # steps up to the third touch
     bent = walk.step.copy()
-    always = np.zeros(len(bent))
-    path_module._lean_on_attempts(
-        walk.jump_ns, bent, walk.start_tick, always, CLOCK.rth_open_ns, CLOCK.rth_close_ns, 1.0
-    )
-    changed = np.flatnonzero(bent != walk.step)
-    third = 60 + 90 + 45 + 41  # the step that brings the price to 4 ticks below the level for the third time
-    assert changed[0] > third
-    # all steps go up from there until 80 ticks above the level
-    bent_ticks = walk.start_tick + np.cumsum(bent)
-    assert (bent[third : third + 80] == 1).all()
-    assert bent_ticks[third + 84 - 1] == level + 80 or bent_ticks[third + 83] == level + 80
+    session = CLOCK.rth_open_ns, CLOCK.rth_close_ns
+    path_module._lean_on_attempts(walk.jump_ns, bent, walk.start_tick, np.zeros(len(bent)), *session, 1.0)
+    assert (bent[:third] == walk.step[:third]).all()
+    assert (bent[third : third + 80] == 1).all()  # a certain lean: up to 80 ticks above the level
+    assert (bent[third + 80 :] == walk.step[third + 80 :]).all()
+
+    bent = walk.step.copy()
+    path_module._lean_on_attempts(walk.jump_ns, bent, walk.start_tick, np.ones(len(bent)), *session, 1.0)
+    assert (bent == walk.step).all()  # no draw was below the bias
 
 
 def test_attempts_count_within_a_cluster():
