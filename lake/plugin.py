@@ -12,7 +12,7 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.factory import FACTORY
 from dbt_common.exceptions import DbtRuntimeError
 
-from lake import bronze, code, commits, plan, publish, versions, views
+from lake import bronze, code, commits, params, plan, publish, versions, views
 from lake.locks import Locks
 from lake.paths import lake_root, stage_dir
 
@@ -90,6 +90,13 @@ class Plugin(BasePlugin):
     def _is_shown(self, node: dict, found: dict) -> bool:
         """True when this run has made the dataset's view over exactly these partitions."""
         return self.shown.get(plan.dataset_folder(node)) == {p.folder for p in found.values()}
+
+    def _op_param_values(self, job: dict) -> None:
+        """One parameter's value in every param set of the repository, by params digest: for the data tests."""
+        sets = [params.load(name) for name in params.names()]
+        if job["name"] not in sets[0].values:
+            raise ValueError(f"parameter was {job['name']!r}, expected a key of params/default.yaml")
+        job["rows"] = sorted({p.digest: p.values[job["name"]] for p in sets}.items())
 
     # -- one dataset -------------------------------------------------------------------------------------------------
 
