@@ -45,7 +45,7 @@ BANDS = {"MONITOR_BAND": 0.25, "TOUCH_BAND": 0.10, "HYSTERESIS": 0.05, "REARM_S"
 SWEEPS = {"W_t": 60, "SWEEP_MAX_GAP_MS": 100, "SWEEP_MIN_CONTRACTS": 50, "band_ticks": 20}
 
 
-@njit(cache=True)
+@njit
 def _simulate(rows, seed, px, sz, action, flags, tick_of_trade):
     """A book 16 deep a side under random adds, cancels and trades; events of one to four records."""
     np.random.seed(seed)

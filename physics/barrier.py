@@ -276,7 +276,7 @@ class StatesAsof:
 
         ends = np.concatenate([*self.segment_ends, np.array([[2**62, _NONE]], np.int64)])
         ended = ends[np.searchsorted(ends[:-1, 0], self.times[x], "right"), 1]
-        end_at_x = np.where(runs[a] & (segment[a] == segment[x]), end, ended)
+        end_at_x = np.where(segment[a] == segment[x], end, ended)
         before = np.where(runs[x], np.minimum(self.times[x], end_at_x) - start[x], 0)
         return total - (np.where(self.known[x], closed[x], 0) + before)
 

@@ -218,6 +218,25 @@ def test_a_snapshot_starts_a_new_segment_and_keeps_the_cover():
     assert observable(records, asof, W_b=100) is False
 
 
+def test_a_segment_that_starts_in_the_cell_before_the_window_is_cut_at_the_window():
+    """Of [100 s, 200 s), the segment from 99.95 s to 149 s covers 49 s and the one from 161 s on 39 s: too
+    little.
+    """
+
+    def at(s, flags=LAST):
+        return Record(T0 + round(s * SECOND_NS), *book(), flags=flags)
+
+    head = [
+        *(at(s) for s in range(80, 96, 5)),
+        at(99.95, LAST | SNAPSHOT),
+        *(at(s) for s in range(104, 150, 5)),
+    ]
+    clear = Record(T0 + 150 * SECOND_NS, (), (), "R", 0)
+    asof = T0 + 200 * SECOND_NS
+    assert observable([*head, clear, *(at(s) for s in range(161, 200, 2))], asof, W_b=100) is False
+    assert observable([*head, clear, *(at(s) for s in range(159, 200, 2))], asof, W_b=100) is True
+
+
 def test_a_running_crossed_book_breaks_after_a_second():
     asof = T0 + 100 * SECOND_NS
     records = [Record(T0 + k * SECOND_NS, *book()) for k in range(0, 86, 5)]

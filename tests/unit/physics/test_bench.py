@@ -1,23 +1,11 @@
 """The benches run on a small day and measure what they say; no time is asserted."""
 
-import importlib.util
-from pathlib import Path
-
 import pyarrow.parquet as pq
-import pytest
 
-ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def bench():
-    spec = importlib.util.spec_from_file_location("bench_physics", ROOT / "benchmarks" / "bench_physics.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from benchmarks import bench_physics as bench
 
 
-def test_every_bench_runs_on_a_small_day(bench, tmp_path):
+def test_every_bench_runs_on_a_small_day(tmp_path):
     day = bench.make_day(tmp_path, rows=20_000)
     assert pq.ParquetFile(day["mbp10"]).metadata.num_rows == 20_000
     silver = bench.write_silver(day["mbp10"], tmp_path)

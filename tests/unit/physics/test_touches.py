@@ -53,7 +53,7 @@ def test_birth_needs_no_dwell_but_a_far_print():
 
 
 def test_direction_is_the_side_of_the_last_print_beyond_the_monitor_band():
-    assert touches([at(1, 13), at(2, -11), at(3, -10), at(4, 5), at(5, 4)]) == [(5, 4, 1)]
+    assert touches([at(1, 13), at(2, -11), at(3, 10), at(4, 5), at(5, 4)]) == [(5, 4, 1)]
 
 
 def test_after_a_touch_every_print_of_thirty_seconds_must_be_far():
