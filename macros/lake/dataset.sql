@@ -75,7 +75,7 @@ copy (
   {%- if not (config.get('meta') or {}).get('presorted') %}
   order by {% for k in job.key %}"{{ k }}"{{ ', ' if not loop.last }}{% endfor %}
   {%- endif %}
-) to '{{ step.stage }}' (
+) to '{{ step.stage | replace("'", "''") }}' (
   format parquet, compression zstd, compression_level 3, parquet_version v2, row_group_size 122880,
   kv_metadata { {%- for k, v in step.kv.items() %}{{ k }}: '{{ v }}'{{ ', ' if not loop.last }}{% endfor -%} }
 )
