@@ -56,6 +56,7 @@ MOVE_ROOM_NS = 4_000_000  # a move has to end inside its cell
     R_ZONES,  # 1 when ROUND levels have barriers
     R_TARGET,  # records to write
     R_LEAST_FILLS,  # orders an hour that come whatever the budget says
+    R_SIZE_PERCENT,  # sizes in percent of the front contract's
     R_OPEN_NS,
     R_END_NS,
     R_RNG,
@@ -81,7 +82,7 @@ MOVE_ROOM_NS = 4_000_000  # a move has to end inside its cell
     R_OTHER,  # next record of other contracts
     R_STARTED,
     R_WORK_BID,  # barrier work in hand, WORK_REGISTERS a side
-) = range(30)
+) = range(31)
 (W_MODE, W_NEXT_NS, W_LEVEL, W_LEFT, W_LAST_NS, WORK_REGISTERS) = range(6)
 REGISTERS = R_WORK_BID + 2 * WORK_REGISTERS
 IDLE, PULL, REPLENISH = 0, 1, 2
@@ -165,7 +166,8 @@ def _size(book, median, sigma, most):
     for _ in range(4):
         z += _below(book, 1 << 20)
     z = (z / (1 << 20) - 2.0) * 1.7320508
-    return min(max(np.int64(median * np.exp(sigma * z) + 0.5), 1), most)
+    size = median * np.exp(sigma * z) * book.reg[R_SIZE_PERCENT] / 100.0
+    return min(max(np.int64(size + 0.5), 1), most)
 
 
 @njit(INT(BOOK, INT, INT), cache=True, error_model="numpy")
@@ -720,6 +722,7 @@ class Market:
     tick_nano: int
     target_records: int
     least_fills_per_hour: int
+    size_percent: int
     has_barriers: bool
 
 
@@ -744,7 +747,7 @@ def new_book(
     reg[R_BASE], reg[R_TICK_NANO], reg[R_ZONES] = base, market.tick_nano, market.has_barriers
     reg[R_TARGET], reg[R_LEAST_FILLS] = market.target_records, market.least_fills_per_hour
     reg[R_OPEN_NS], reg[R_END_NS] = clock.globex_open_ns, clock.globex_close_ns - SECOND_NS
-    reg[R_RNG] = rng.integers(1, 2**63 - 1)
+    reg[R_SIZE_PERCENT], reg[R_RNG] = market.size_percent, rng.integers(1, 2**63 - 1)
     reg[R_BID], reg[R_SEQUENCE] = start_tick - base, 1_000
     return Book(reg, price, order, rows)
 

@@ -40,6 +40,7 @@ CARRY_POINTS = 52  # the next contract stands this far above the front one
 NEXT_STEP_POINTS = 10
 # At least this many orders an hour keep a book alive: the front one is never silent for more than 20 s.
 FRONT_FILLS_PER_HOUR, OTHER_FILLS_PER_HOUR = 360, 30
+OTHER_SIZE_PERCENT = 12  # so that the front contract has most of the volume at any scale
 WEAK_SHARE = 0.35  # of the touches that find no VACUUM
 OTHER_SHARE = {"next": 0.01, "spread": 0.005}
 
@@ -76,7 +77,9 @@ def _blocks(
     rng = generator(seed, clock.day, 5)
     regimes = _regimes(plan, rng)
     target = round(FULL_RECORDS * scale) - len(other)
-    market = Market(contracts.front.instrument_id, TICK_NANO, target, FRONT_FILLS_PER_HOUR, has_barriers=True)
+    market = Market(
+        contracts.front.instrument_id, TICK_NANO, target, FRONT_FILLS_PER_HOUR, 100, has_barriers=True
+    )
     yield from _play(market, clock, plan, regimes, other, rng)
 
 
@@ -136,7 +139,12 @@ def _next_records(
     plan = _quiet_plan(rng, clock, start, move_ns, to // 4 + CARRY_POINTS, step_ticks)
     target = round(FULL_RECORDS * scale * OTHER_SHARE["next"])
     market = Market(
-        contracts.next.instrument_id, POINT_NANO, target, OTHER_FILLS_PER_HOUR, has_barriers=False
+        contracts.next.instrument_id,
+        POINT_NANO,
+        target,
+        OTHER_FILLS_PER_HOUR,
+        OTHER_SIZE_PERCENT,
+        has_barriers=False,
     )
     return _collect(market, clock, plan, rng)
 
@@ -148,7 +156,12 @@ def _spread_records(seed: int, scale: float, clock: SessionClock, contracts: Con
     plan = _quiet_plan(rng, clock, CARRY_POINTS * 20 + int(rng.integers(-10, 11)), empty, empty, 10**6)
     target = round(FULL_RECORDS * scale * OTHER_SHARE["spread"])
     market = Market(
-        contracts.spread.instrument_id, SPREAD_TICK_NANO, target, OTHER_FILLS_PER_HOUR, has_barriers=False
+        contracts.spread.instrument_id,
+        SPREAD_TICK_NANO,
+        target,
+        OTHER_FILLS_PER_HOUR,
+        OTHER_SIZE_PERCENT,
+        has_barriers=False,
     )
     return _collect(market, clock, plan, rng)
 

@@ -330,6 +330,15 @@ def test_sizes_spread_and_shares_are_those_of_a_liquid_future(records, front):
     assert rth.mean() > 0.6
 
 
+@pytest.mark.parametrize("scale", [0.0005, DEMO_SCALE])
+def test_the_front_contract_has_most_of_the_volume(tmp_path, scale):
+    files = simulate(tmp_path, [TUESDAY], scale=scale, seed=1, profile="null")
+    trades = read(f.path for f in files if f.schema == "trades")
+    outright = trades[trades["instrument_id"] != contracts_of(TUESDAY).spread.instrument_id]
+    is_front = outright["instrument_id"] == contracts_of(TUESDAY).front.instrument_id
+    assert np.average(is_front, weights=outright["size"]) > 0.8
+
+
 def test_thinning_leaves_sizes_alone(tmp_path, front):
     files = simulate(tmp_path, [TUESDAY], scale=0.06, seed=1, profile="planted")
     rows = read(f.path for f in files if f.schema == "mbp-10")
