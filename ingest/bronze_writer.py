@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.bronze_schema import ROW_GROUP_ROWS, BronzeSchema
+from ingest.parquet_decimal import as_integers, mantissas, put_schema, schema_bytes
 from lake.atomic import fsync_file, sha256_file
 from lake.digest import ContentDigest
 
@@ -84,7 +85,9 @@ class PartitionWriter:
         self._staged = stage / f"{partition.folder().replace('/', ',')},{name}"
         self._first = self._last = 0
         self._digest = ContentDigest(schema.arrow)
-        self._writer = pq.ParquetWriter(str(self._staged), schema.arrow, **schema.parquet_options())
+        self._schema = schema
+        self._written = as_integers(schema.arrow)
+        self._writer = pq.ParquetWriter(str(self._staged), self._written, **schema.parquet_options())
         self._writer.add_key_value_metadata(
             {
                 "schema_name": schema.name,
@@ -100,11 +103,12 @@ class PartitionWriter:
             self._first = ts_first_ns
         self._last = ts_last_ns
         self.rows += table.num_rows
-        self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        self._writer.write_table(mantissas(table, self._written), row_group_size=ROW_GROUP_ROWS)
         self._digest.update(table)
 
     def close(self) -> BronzeFile:
         self._writer.close()
+        put_schema(self._staged, schema_bytes(self._schema.arrow, self._schema.parquet_options()))
         fsync_file(self._staged)
         return BronzeFile(
             staged=self._staged,

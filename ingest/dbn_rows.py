@@ -193,17 +193,16 @@ class RowBuffer:
 
     def _price(self, column: str, rows: int, *, nullable: bool) -> pa.Array:
         values = self.columns[column][:rows]
-        high = values.max(initial=0)
         valid = None
-        if high == UNDEF_PRICE:
+        # Seen as unsigned, the usual block passes on one maximum: negative prices and the sentinel are huge.
+        if values.view(np.uint64).max(initial=0) >= PRICE_LIMIT:
             valid = values != UNDEF_PRICE
             if not nullable:
                 self._require(valid, column, "a price on every trade")
             values[~valid] = 0  # the sentinel does not fit DECIMAL(18,9), not even under NULL
-            high = values.max(initial=0)
-        if high >= PRICE_LIMIT or values.min(initial=0) <= -PRICE_LIMIT:
-            self._require(np.abs(values) < PRICE_LIMIT, column, "less than 10^18 billionths")
-        return _masked(PRICE, values, valid)
+            if values.max(initial=0) >= PRICE_LIMIT or values.min(initial=0) <= -PRICE_LIMIT:
+                self._require(np.abs(values) < PRICE_LIMIT, column, "less than 10^18 billionths")
+        return _masked(PRICE, values, None if valid is None or valid.all() else valid)
 
     def _size(self, rows: int) -> pa.Array:
         values = self.columns["size"][:rows]
