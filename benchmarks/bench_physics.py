@@ -60,25 +60,28 @@ def _simulate(rows, seed, px, sz, action, flags, tick_of_trade):
         flags[i] = 128 if left == 0 else 0
         side = np.random.randint(0, 2)
         out = 1 if side == 1 else -1
-        if left > 0 and np.random.random() < 0.4:
+        if left > 0 and np.random.random() < 0.19:
             action[i] = 84  # T: the state before it
             tick_of_trade[i] = best[side] * 2 + side
         else:
             action[i] = 77
             tick_of_trade[i] = -1
             k = int(np.random.exponential(2.5))
-            if k < deep:
-                size[side, k] = max(0, size[side, k] + np.random.randint(-25, 26))
-                if size[side, 0] == 0:  # the best is gone: the book moves away, the other side follows
-                    for q in range(deep - 1):
-                        size[side, q] = size[side, q + 1]
-                        size[1 - side, deep - 1 - q] = size[1 - side, deep - 2 - q]
-                    size[side, deep - 1] = np.random.randint(20, 90)
-                    size[1 - side, 0] = np.random.randint(5, 30)
-                    best[0] += out
-                    best[1] += out
-                    while size[side, 0] == 0:
-                        size[side, 0] = np.random.randint(5, 60)
+            if k >= 10:
+                k = np.random.randint(0, 10)
+            change = np.random.randint(1, 26)  # the vendor sends a record only when something changes
+            if np.random.random() < size[side, k] / (size[side, k] + 45):
+                change = -min(change, size[side, k])
+            size[side, k] += change
+            if size[side, 0] == 0:  # the best is gone: the book moves away, the other side follows
+                for q in range(deep - 1):
+                    size[side, q] = size[side, q + 1]
+                    size[1 - side, deep - 1 - q] = size[1 - side, deep - 2 - q]
+                size[side, deep - 1] = np.random.randint(20, 90)
+                size[1 - side, 0] = np.random.randint(5, 30)
+                best[0] += out
+                best[1] += out
+                size[side, 0] = max(size[side, 0], 1)
         for s in range(2):
             at = 0
             k = 0
