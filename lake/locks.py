@@ -5,12 +5,15 @@ none behind.
 """
 
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 POLL_S = 0.05
+
+log = logging.getLogger(__name__)
 
 
 class LockTimeout(OSError):
@@ -34,6 +37,7 @@ class Locks:
             fd = os.open(self.folder / f"{name.replace('/', '.')}.lock", os.O_RDWR | os.O_CREAT, 0o644)
             self.held.append(fd)
             mode = fcntl.LOCK_EX if name == write else fcntl.LOCK_SH
+            told = False
             while True:
                 try:
                     fcntl.flock(fd, mode | fcntl.LOCK_NB)
@@ -45,6 +49,9 @@ class Locks:
                             f"lake/{name} was in use by another build for {timeout_s:.0f} s; "
                             "run again when it has ended"
                         ) from None
+                    if not told:
+                        log.warning("waiting for lake/%s, which another build is using", name)
+                        told = True
                     time.sleep(POLL_S)
 
     def release(self) -> None:

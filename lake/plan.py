@@ -169,6 +169,11 @@ def _lineage(node: dict, graph: dict) -> tuple[list[dict], list[dict], list[dict
 
 
 def _check_reads(node: dict, parents: list[dict], sources: list[dict]) -> None:
+    if not set(meta(node).get("key") or ["?"]) <= set(node["columns"]):
+        raise PlanError(
+            f"{node['name']}: meta.key was {meta(node).get('key')}, expected a list of its columns, by which a "
+            "partition is sorted and unique"
+        )
     known = {p["alias"] for p in parents} | {s["name"] for s in sources}
     if unknown := sorted(set(meta(node).get("reads", {})) - known):
         raise PlanError(
@@ -208,6 +213,11 @@ def _map_dates(node: dict, parent: dict, date: str, values: params.ParamSet | No
     dates = [date] if reads.get("own", True) else []
     count = reads.get("sessions_before", 0)
     if isinstance(count, str):
+        if values is None or count not in values.values:
+            raise PlanError(
+                f"{node['name']}: sessions_before of {parent['alias']} was {count!r}, expected a number or a "
+                "parameter of its param set"
+            )
         count = values.values[count]
     return (calendar.load().before(date, count) if count else []) + dates
 

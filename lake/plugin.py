@@ -64,9 +64,8 @@ class Plugin(BasePlugin):
             keys = (
                 source["source_meta"]["keys"] if "keys" in source["source_meta"] else source["meta"]["keys"]
             )
-            empty = bronze.empty_file(self.root, source["name"], keys)
-            if not empty.is_file():
-                job["sql"].append(views.empty_file_copy(self.root, source, keys))
+            # Always anew: one that a killed run left torn, or of older columns, would fail every run after it.
+            job["sql"].append(views.empty_file_copy(self.root, source, keys))
             job["sql"].append(f'create schema if not exists "{source["schema"]}"')
             job["sql"].append(
                 f"create or replace view {source['schema']}.{source['identifier']} as "

@@ -99,3 +99,12 @@ def test_the_types_of_a_view_do_not_depend_on_whether_there_are_rows(lake, tmp_p
         for name, node in project.datasets().items():
             described = connection.execute(f"describe {node['schema']}.{node['alias']}").fetchall()
             assert [(column, t) for column, t, *_ in described] == empty[name], name
+
+
+def test_a_torn_zero_row_file_does_not_outlive_the_run_that_left_it(tmp_path):
+    assert fixture_project().run(tmp_path, "run", "--select", "ticks").ok
+    torn = [*tmp_path.rglob("empty.parquet")]
+    assert len(torn) == 2
+    for file in torn:
+        file.write_bytes(b"PAR1")
+    assert fixture_project().run(tmp_path, "run", "--select", "ticks").ok

@@ -309,3 +309,21 @@ def test_the_input_digest_is_of_what_was_read(planner):
     other = {**step.inputs, "silver/datasets/minutes/2025-12-11": "0" * 64}
     assert plan.input_digest(step.inputs) == plan.input_digest(dict(reversed(step.inputs.items())))
     assert plan.input_digest(other) != plan.input_digest(step.inputs)
+
+
+@pytest.mark.parametrize("key", [None, [], ["minute_nss"]])
+def test_a_dataset_without_a_key_is_refused(planner, key):
+    planner.node("minutes")["config"]["meta"]["key"] = key
+    with pytest.raises(plan.PlanError, match=r"minutes: meta\.key was .* expected a list of its columns"):
+        planner.plan("minutes")
+
+
+def test_a_date_map_counts_by_a_number_or_a_known_parameter(planner):
+    reads = {"minutes": {"sessions_before": "SMA_WARMUP_DAYS"}}
+    planner.node("banded")["config"]["meta"]["reads"] = reads
+    step = planner.plan("banded", full_refresh=True).steps[3]
+    assert step.dates["minutes"] == DATES  # three sessions before, and its own
+    for name, count in (("banded", "SMA_WARMUP"), ("trail", "SMA_WARMUP_DAYS")):
+        planner.node(name)["config"]["meta"]["reads"] = {"minutes": {"sessions_before": count}}
+        with pytest.raises(plan.PlanError, match=f"{name}: sessions_before of minutes was '{count}'"):
+            planner.plan(name, full_refresh=True)
