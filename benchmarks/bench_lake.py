@@ -126,7 +126,10 @@ def _build_days(count: int) -> None:
     )
     cpu_s = time.process_time() - began
     if not done.success:
-        raise RuntimeError(f"dbt build failed: {done.exception}")
+        faults = [
+            f"{r.node.name}: {r.message}" for r in done.result or [] if str(r.status) in ("error", "fail")
+        ]
+        raise RuntimeError(f"dbt build failed: {done.exception or faults}")
     print(json.dumps({"cpu_s": cpu_s, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 
 
