@@ -30,11 +30,23 @@ def mtimes(root: Path, names: dict[str, dict]) -> dict:
 # -- every dataset of the real project ---------------------------------------------------------------------------------
 
 
+def market() -> list[Delivery]:
+    """Three sessions, of which the second comes as two deliveries."""
+    first, second, third = (market_day(date, 1) for date in DATES)
+    cut_ns = at_ns(f"{DATES[1]}T15:00:00")
+    early, late = (
+        {name: [r for r in rows if (r["ts_event_ns"] < cut_ns) == wanted] for name, rows in second.items()}
+        for wanted in (True, False)
+    )
+    parts = {"first": first, "early": early, "late": late, "third": third}
+    return [Delivery(name, rows) for name, rows in parts.items()]
+
+
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory) -> tuple[Project, Path]:
-    """The real project on a lake that grew: two sessions landed and built, then a third."""
+    """The real project on a lake that grew: built once, then with a third session and late hours of the second."""
     project, root = repository_project(), tmp_path_factory.mktemp("grown")
-    days = [Delivery(date, market_day(date, 1)) for date in DATES]
+    days = market()
     for landed in (days[:2], days[2:]):
         make_bronze(root, landed)
         outcome = project.run(root, "run")
@@ -45,14 +57,16 @@ def grown(tmp_path_factory) -> tuple[Project, Path]:
 def test_every_dataset_has_its_dates(grown):
     project, root = grown
     found = digests(root, project.datasets())
-    for name in project.datasets():
+    for name, node in project.datasets().items():
         dates = {date for model, _, date in found if model == name}
         assert dates == set(DATES), name
+        rows = sum(seen.commit.rows for seen in contents(root, {name: node}).values())
+        assert rows, f"{name} has no rows in this market: its laws would hold of nothing"
 
 
 def test_incremental_equals_a_build_from_nothing_in_any_order_of_landing(grown, tmp_path):
     project, root = grown
-    make_bronze(tmp_path, [Delivery(date, market_day(date, 1)) for date in reversed(DATES)])
+    make_bronze(tmp_path, reversed(market()))
     outcome = project.run(tmp_path, "run")
     assert outcome.ok, outcome
     assert digests(tmp_path, project.datasets()) == digests(root, project.datasets())
@@ -65,6 +79,17 @@ def test_a_rerun_writes_nothing(grown):
     assert outcome.ok, outcome
     assert outcome.dates() == {}
     assert mtimes(root, project.datasets()) == before
+
+
+def test_a_session_delivered_twice_is_read_again_and_changes_nothing(grown, tmp_path):
+    project, root = grown
+    copy = Path(shutil.copytree(root, tmp_path / "lake"))
+    third = market()[-1]
+    make_bronze(copy, [Delivery("third again", third.rows)])
+    outcome = project.run(copy, "run")
+    assert outcome.ok, outcome
+    assert outcome.dates() == {"stg_futures__trades": 1, "book_tape": 1, "book_states": 1}
+    assert digests(copy, project.datasets()) == digests(root, project.datasets())
 
 
 # -- deliveries: the multiset rule of staging --------------------------------------------------------------------------
