@@ -186,6 +186,8 @@ class RowBuffer:
     def _contracts(self, rows: int, contracts: list[str]) -> pa.Array:
         # Only the contracts that occur: a row group's statistics and dictionary should not name the others.
         codes = self.columns["contract"][:rows]
+        if rows and (codes == codes[0]).all():
+            return _dictionary(pa.int32(), np.zeros(rows, dtype=np.int32), [contracts[codes[0]]])
         used = np.flatnonzero(np.bincount(codes, minlength=len(contracts)))
         compact = np.zeros(len(contracts), dtype=np.int32)
         compact[used] = np.arange(len(used))

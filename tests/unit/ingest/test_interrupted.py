@@ -133,6 +133,31 @@ def test_a_killed_mending_is_mended_too(tmp_path: Path, undisturbed: tuple[Path,
     kill_and_mend(tmp_path / "lake", source, expected, [events // 3, 4, 7, 9, 12])
 
 
+def test_a_killed_landing_of_a_file_refused_before_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its old receipt says quarantined, which must not pass for the end of the landing."""
+    source = write_dbn(tmp_path / "in" / "a.dbn.zst", "trades", records("trades", 30))
+    with monkeypatch.context() as patched:
+        patched.setattr("ingest.partitioning.TS_EVENT_MAX_NS", 5)
+        assert ingest_dbn(tmp_path / "refused", [source]).files[0].status == "quarantined"
+    shutil.copytree(tmp_path / "refused", tmp_path / "lake")
+    done = run_child(tmp_path / "lake", source, 0)
+    assert done.returncode == 0, done.stderr
+    expected, events = snapshot(tmp_path / "lake"), int(done.stdout)
+    assert not any(p.startswith("raw/_quarantine") for p in expected["files"])
+    for eighth in range(2, 8):
+        root = tmp_path / str(eighth)
+        shutil.copytree(tmp_path / "refused", root)
+        assert run_child(root, source, events * eighth // 8).returncode == -signal.SIGKILL
+        assert_whole_deliveries(root, expected)
+        ingest_dbn(root, [])
+        visible = {str(f.path.relative_to(root)) for f in visible_files(root)}
+        assert {p for p in kit.tree(root) if p.endswith(".parquet")} == visible
+        assert ingest_dbn(root, [source]).ok
+        assert snapshot(root) == expected
+
+
 def test_recover_removes_what_no_commit_lists_and_lands_raw_files(
     tmp_path: Path, undisturbed: tuple[Path, dict, int]
 ) -> None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingest.bronze_schema import FUTURES_MBP10, FUTURES_TRADES, PRICE, BronzeSchema
-from ingest.parquet_decimal import as_integers, mantissas, put_schema, schema_bytes
+from ingest.parquet_decimal import as_integers, mantissas, put_schema
 
 
 def some_rows(schema: pa.Schema, n: int) -> pa.Table:
@@ -42,7 +42,7 @@ def test_the_file_is_the_one_that_pyarrow_writes(tmp_path: Path, schema: BronzeS
             writer.write_table(given)
             writer.add_key_value_metadata({"delivery_id": "x"})
     assert pq.read_schema(ours) != pq.read_schema(usual)
-    put_schema(ours, schema_bytes(schema.arrow, options))
+    put_schema(ours, schema.footer_schema)
     theirs, mine = pq.ParquetFile(usual), pq.ParquetFile(ours)
     assert mine.schema.equals(theirs.schema)
     assert mine.metadata.to_dict() == theirs.metadata.to_dict() | {

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.bronze_schema import FUTURES_TRADES
-from ingest.partitioning import PartitionRouter
+from ingest.partitioning import PartitionRouter, _ExternalSort
 from ingest.symbology import SymbolMap, product_root
 from tests.unit.ingest import dbn_kit as kit
 from tests.unit.ingest.dbn_kit import DAY, DAY_NS, HOUR_NS
@@ -168,6 +168,42 @@ def test_more_products_than_memory_holds_land_all_the_same(tmp_path: Path) -> No
     assert_right(table, found, 600)
     assert {router.roots[r] for r, _ in router._given_up} <= {"NQ", "CL"}
     assert router._given_up
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6), st.integers(0, 2)), min_size=1, max_size=300),
+    st.integers(2, 80),
+    st.integers(1, 50),
+)
+@settings(max_examples=100)
+def test_the_external_sort_gives_runs_back_in_order(
+    tmp_path_factory: pytest.TempPathFactory, rows: list, chunk_rows: int, block: int
+) -> None:
+    """Few times and sequences, so that ties run across runs and only the ordinal tells rows apart."""
+    roots, times, sequences = (np.array(column) for column in zip(*rows, strict=True))
+    table = kit.records("trades", len(rows))
+    table["ts_event"], table["sequence"] = DAY_NS + times, sequences
+    folder = tmp_path_factory.mktemp("sort")
+    sorter = _ExternalSort(folder / "spill", chunk_rows=chunk_rows)
+    ordinals = np.arange(len(rows))
+    for start in range(0, len(rows), block):
+        for root in (1, 0):
+            part = np.arange(start, min(start + block, len(rows)))
+            part = part[roots[part] == root]
+            sorter.add(table[part], ordinals[part], ordinals[part] % 7, root)
+    blocks = [b.copy() for b in sorter.sorted_blocks()]
+    found = [
+        (r, t - DAY_NS, s, o)
+        for b in blocks
+        for r, t, s, o in zip(
+            b["root"].tolist(), b["record"]["ts_event"].tolist(), b["record"]["sequence"].tolist(),
+            b["ordinal"].tolist(), strict=True,
+        )
+    ]  # fmt: skip
+    assert found == sorted((r, t, s, o) for o, (r, t, s) in enumerate(rows))
+    assert all((b["contract"] == b["ordinal"] % 7).all() for b in blocks)
+    assert max(map(len, blocks)) <= 3 * chunk_rows
+    assert not list(folder.glob("spill/*"))
 
 
 @pytest.mark.parametrize(
