@@ -207,3 +207,31 @@ def autumn() -> dict[str, Day]:
             in_order(of_contract(book, front), of_contract(other_book, other)),
         )
     return days
+
+
+def busy_morning(seed: int) -> tuple[Day, Day]:
+    """A quiet session, 2025-10-31, and after it one with an hour of book and prints from a little before its RTH open:
+    small enough to be built in a moment, busy enough that most touches can be observed and have outcomes."""
+    sessions = calendar()
+    rng = worlds.seeded(seed)
+    before, day = sessions["2025-10-31"], sessions["2025-11-03"]
+    quiet = prints(rng, [(before["rth_open_ns"], before["rth_close_ns"], 100 * SECOND_NS)], tick=24_000)
+    start = day["rth_open_ns"] - 4 * MINUTE_NS
+    book = worlds.random_book(
+        rng,
+        3_500,
+        rng.random() < 0.7,
+        start_ns=start,
+        mean_gap_ns=SECOND_NS,
+        mid_tick=24_000 + rng.randrange(40),
+    )
+    early = prints(rng, [(day["globex_open_ns"], start, 110 * SECOND_NS)], tick=24_000)
+    contract = "ESZ5"
+    return (
+        Day(before, in_order(of_contract(quiet, contract))),
+        Day(
+            day,
+            in_order(of_contract([*early, *worlds.trades_of(book)], contract)),
+            in_order(of_contract(book, contract)),
+        ),
+    )

@@ -80,6 +80,12 @@ def run_dbt(root: Path, *args: str, **variables: str) -> dict[str, int]:
     return {name: count for name, count in built.items() if count}
 
 
+def listed(root: Path, *select: str) -> set[str]:
+    """Names of the nodes that a dbt command with this selection works on, data tests included."""
+    args = ("ls", "--output", "name", "--select", *select)
+    return set(dbt.invoke(args, root=root, target_path=_target_path()))
+
+
 def rows(root: Path, folder: str, day: str, digest: str | None = None) -> list[dict]:
     """Rows of one partition as dicts, in file order; none where it is not committed."""
     try:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lake import params
+from lake import params, plan
 from lake.commits import read_partitions
+from tests.e2e.in_memory import Pipeline
 from tests.e2e.market import Day, autumn, calendar
 from tests.e2e.support import (
     ATR,
@@ -266,3 +267,24 @@ def test_data_tests_pass_with_several_param_sets_in_one_lake(lake: Path):
     run_dbt(lake, "test")
     params_of = {p for p, _ in read_partitions(lake / "lake" / "silver" / "datasets" / "labels")}
     assert params_of == {digest[:8] for digest in SETS.values()}
+
+
+def test_the_compiled_models_in_memory_give_what_dbt_publishes(
+    lake: Path, manifest: dict, days: dict[str, Day]
+):
+    """`tests/e2e/in_memory.py` stands in for dbt where a property is tried on many markets: row for row, to the bit."""
+    pipeline = Pipeline(manifest, params.load("default"))
+    for date, day in days.items():
+        if date <= CLOCK_CHANGED:
+            pipeline.market((day.trades, day.records))
+            pipeline.build(date)
+    for model in pipeline.models:
+        if model.is_dataset:
+            folder = plan.dataset_folder(model.node)
+            digest = SETS["default"] if plan.per_params(model.node) else None
+            published = rows(lake, folder, CLOCK_CHANGED, digest)
+            found = pipeline.rows(model.name, CLOCK_CHANGED)
+            assert found == [{k: v for k, v in r.items() if k != "session_date"} for r in published], (
+                model.name
+            )
+            assert found or model.node["schema"] == "gold", model.name

@@ -1,0 +1,222 @@
+"""The SQL data tests of `tests/data/market`: each passes on a good day, fails on the defect that it is about, says why
+it is there, and stays in the SQL that the two engines share.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from lake import params
+from tests.e2e.in_memory import Pipeline
+from tests.e2e.market import autumn
+from tests.e2e.support import listed
+from tests.laws.repository import PROJECT_DIR
+from tests.laws.test_shared_sql import SHARED, functions, written
+
+FOLDER = PROJECT_DIR / "tests" / "data" / "market"
+DATES = ("2025-10-30", "2025-10-31")
+
+# One defect or more for each test: an update that breaks its claim on some row of a built day.
+LABELS, FEATURES, TOUCHES, GOLD = (
+    *("silver.labels", "silver.observation_features", "silver.touches", "gold.train_signals_v1_0"),
+)
+ONE_OK = f"observation_id = (select min(observation_id) from {LABELS} where label_status = 'ok')"
+ONE_OTHER = f"observation_id = (select min(observation_id) from {LABELS} where label_status != 'ok')"
+ONE_OF_MANY = f"observation_id = (select min(observation_id) from {LABELS} where cluster_size > 1)"
+ONE = f"observation_id = (select min(observation_id) from {FEATURES})"
+DEFECTS: dict[str, list[str]] = {
+    "assert_outright_prices_are_whole_ticks": [
+        "create or replace view bronze.futures_trades as "
+        "select * replace (cast(price + 0.1 as decimal(18, 9)) as price) from landed_trades, "
+        "(select 'ES' as symbol, date '1970-01-01' as date, 0 as hour_utc, false as is_shared_hour)",
+    ],
+    "assert_volume_is_kept_by_every_bar_width": [
+        "update silver.ohlcv set volume = volume + 1 where bar_s = 60 and bar_start_ns % 7 = 0",
+        "delete from silver.ohlcv where bar_s = 120",
+        "delete from silver.stg_futures__trades where date = date '2025-10-31'",
+        "update silver.ohlcv set n_trades = n_trades + 1 where bar_s = 1",
+    ],
+    "assert_bars_contain_their_own_prices": [
+        "update silver.ohlcv set close_tick = high_tick + 1 where bar_s = 60",
+        "update silver.ohlcv set low_tick = open_tick + 1",
+        "update silver.ohlcv set bar_end_ns = bar_start_ns",
+        "update silver.ohlcv set buy_vol = volume + 1",
+    ],
+    "assert_levels_know_only_their_past": [
+        "update silver.levels set source_asof_ns = valid_from_ns + 1 where level_id = 'VWAP'",
+        "update silver.levels set valid_to_ns = valid_from_ns where level_id = 'VWAP'",
+    ],
+    "assert_touches_are_inside_the_touch_band": [f"update {TOUCHES} set touch_tick = level_tick + 5"],
+    "assert_touches_are_of_a_level_and_the_front_contract": [
+        f"update {TOUCHES} set level_tick = level_tick + 1",
+        f"update {TOUCHES} set contract = 'ESM9'",
+        f"update {TOUCHES} set ts_ns = ts_ns + 86400000000000",
+        "delete from silver.dim_front_month",
+    ],
+    "assert_observations_are_unique": [
+        "insert into silver.observation_points select * from silver.observation_points where stage = 'touch'",
+        "update silver.observation_points set stage = 'touch'",
+    ],
+    "assert_every_observation_has_features_and_a_label": [
+        f"delete from {FEATURES} where {ONE}",
+        f"delete from {LABELS} where {ONE_OK}",
+        f"delete from silver.observation_points where {ONE}",
+        f"update {FEATURES} set asof_ns = asof_ns + 100000000 where {ONE}",
+    ],
+    "assert_distance_is_from_level_to_spot": [
+        f"update {FEATURES} set distance = distance + 0.25 where {ONE}",
+        f"update {FEATURES} set spot = level_price + distance + 1e-9 where {ONE}",
+    ],
+    "assert_imbalance_and_pressures_are_bounded": [
+        f"update {FEATURES} set {column} = {value} where {ONE}"
+        for column, value in (
+            *(
+                ("tape_imbalance", -1.1),
+                ("liquidity_pressure", 1.5),
+                ("tape_pressure", -2),
+                ("gamma_pressure", 1.1),
+            ),
+            *(("gamma_pressure_accel", 2), ("dealer_pressure", 2), ("dealer_pressure_accel", -2)),
+            *(("barrier_zone_visible_frac", 1.2), ("barrier_zone_visible_frac", -0.1)),
+        )
+    ],
+    "assert_barrier_flows_add_up": [
+        f"update {FEATURES} set barrier_observable = true, barrier_state = 'NEUTRAL', barrier_added = {added}, "
+        f"barrier_canceled = {canceled}, barrier_filled = {filled}, barrier_delta_liq = {delta}, "
+        f"barrier_churn = {churn}, barrier_depth_in_zone = 5 where {ONE}"
+        for added, canceled, filled, delta, churn in (
+            (7, 2, 3, 3, 12),  # added and lost give a churn of 12 with a change of 2 only
+            (7, 3, 3, 2, 12),  # 5 lost and 3 filled leave 2 cancelled
+            (-1, 0, 5, -6, 4),
+        )
+    ]
+    + [f"update {FEATURES} set barrier_state = 'UNKNOWN', barrier_observable = true where {ONE}"],
+    "assert_labels_start_after_their_features": [
+        f"update {LABELS} set label_start_ns = label_start_ns - 100000001",
+        f"update {LABELS} set label_end_ns = label_start_ns",
+    ],
+    "assert_tradeable_means_threshold_reached": [
+        f"update {LABELS} set tradeable_1 = 1 - tradeable_1 where {ONE_OK}",
+        f"update {LABELS} set tradeable_2 = 1, time_to_threshold_2 = null where {ONE_OK}",
+        f"update {LABELS} set outcome = case outcome when 'CHOP' then 'BREAK' else 'CHOP' end where {ONE_OK}",
+        f"update {LABELS} set tradeable_1 = 0, time_to_threshold_1 = null, tradeable_2 = 1, time_to_threshold_2 = 3, "
+        f"outcome = 'BREAK' where {ONE_OK}",
+        f"update {LABELS} set tradeable_1 = 1, time_to_threshold_1 = 4, tradeable_2 = 1, time_to_threshold_2 = 3, "
+        f"outcome = 'BREAK' where {ONE_OK}",
+    ],
+    "assert_only_ok_labels_have_outcomes": [
+        f"update {LABELS} set outcome = null where {ONE_OK}",
+        f"update {LABELS} set future_price = null where {ONE_OK}",
+        f"update {LABELS} set label_status = 'data_gap' where {ONE_OK}",
+        *(
+            f"update {LABELS} set {column} = {value} where {ONE_OTHER}"
+            for column, value in (
+                *(("outcome", "'CHOP'"), ("tradeable_1", 0), ("time_to_bounce_2", 1), ("excursion_min", 0)),
+                *(("cluster_size", 1), ("sample_weight", 1), ("anchor_spot", 6000)),
+            )
+        ),
+    ],
+    "assert_a_cluster_weighs_one": [
+        f"update {LABELS} set cluster_size = cluster_size + 1 where {ONE_OK}",
+        f"update {LABELS} set sample_weight = 0.3 where {ONE_OK}",
+        f"delete from {LABELS} where {ONE_OF_MANY}",
+    ],
+    "assert_gold_is_clean": [
+        f"update {GOLD} set label_status = 'data_gap'",
+        f"update {GOLD} set label_start_ns = asof_ns - 1",
+        f"update {GOLD} set max_input_ts_ns = asof_ns",
+        f"insert into {GOLD} select * from {GOLD} limit 1",
+        f"update {GOLD} set contract = 'ESM9'",
+        "update silver.dim_front_month set roll_contaminated = true",
+        "delete from silver.dim_front_month",
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def tests(manifest: dict[str, Any]) -> dict[str, dict]:
+    """The singular data tests by name."""
+    return {
+        node["name"]: node
+        for node in manifest["nodes"].values()
+        if node["resource_type"] == "test" and "test_metadata" not in node
+    }
+
+
+@pytest.fixture(scope="module")
+def day(manifest: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+    """Two sessions built in memory; the second one has outcomes of every kind."""
+    days = autumn()
+    pipeline = Pipeline(manifest, params.load("default"))
+    for date in DATES:
+        pipeline.market((days[date].trades, days[date].records))
+        pipeline.build(date)
+    both = [[t for date in DATES for t in days[date].trades], []]
+    pipeline.market((both[0], both[1]))
+    return pipeline.con
+
+
+def test_each_has_a_defect_to_find(tests: dict[str, dict]):
+    assert tests.keys() == DEFECTS.keys() == {file.stem for file in FOLDER.glob("*.sql")}
+
+
+@pytest.mark.parametrize("name", list(DEFECTS))
+def test_it_passes_on_a_good_day_and_finds_each_defect(tests: dict[str, dict], day, name: str):
+    query = tests[name]["compiled_code"]
+    assert day.execute(query).fetchall() == []
+    for defect in DEFECTS[name]:
+        day.execute("begin")
+        try:
+            day.execute(defect)
+            assert day.execute(query).fetchall() != [], defect
+        finally:
+            day.execute("rollback")
+
+
+def test_a_run_is_judged_by_what_it_builds(tests: dict[str, dict], root: Path):
+    """One version is built without labels and gold; tests that also read those say nothing of it."""
+    run = listed(root, "+touch_features.v1_0")
+    assert "touch_features.v1_0" in run
+    outside = {
+        name for name, node in tests.items() if any("label" in uid for uid in node["depends_on"]["nodes"])
+    }
+    assert len(outside) >= 5
+    assert run & outside == set()
+    assert run & tests.keys() == tests.keys() - outside - {"assert_gold_is_clean"}
+
+
+def test_each_says_why_and_names_the_rows(tests: dict[str, dict]):
+    for name, node in tests.items():
+        lines = (PROJECT_DIR / node["original_file_path"]).read_text().splitlines()
+        prose = [line for line in lines[:6] if line.startswith("-- ")]
+        assert len(" ".join(prose)) > 60, f"{name}: say above the query why the claim holds"
+        assert node["depends_on"]["nodes"], name
+
+
+def test_they_use_shared_sql_only(tests: dict[str, dict]):
+    for name, node in tests.items():
+        assert functions(node["compiled_code"]) - SHARED == set(), name
+        assert "::" not in written(node["raw_code"]), name
+
+
+def test_generic_tests_are_used(manifest: dict[str, Any]):
+    """A generic test that no model carries holds nothing."""
+    files = {f.stem for f in (Path(PROJECT_DIR) / "tests" / "data" / "generic").glob("*.sql")}
+    used = {n["test_metadata"]["name"] for n in manifest["nodes"].values() if "test_metadata" in n}
+    assert files <= used, json.dumps(sorted(files - used))
+
+
+def test_a_repeated_key_is_found(day, manifest: dict[str, Any]):
+    (node,) = [
+        n
+        for n in manifest["nodes"].values()
+        if n.get("test_metadata", {}).get("name") == "unique_key" and n["attached_node"].endswith(".touches")
+    ]
+    assert day.execute(node["compiled_code"]).fetchall() == []
+    day.execute("begin")
+    day.execute(f"insert into {TOUCHES} select * from {TOUCHES} limit 1")
+    assert len(day.execute(node["compiled_code"]).fetchall()) == 1
+    day.execute("rollback")
