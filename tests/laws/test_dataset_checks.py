@@ -8,7 +8,7 @@ import pytest
 from lake.commits import read_partitions
 from lake.paths import stage_dir
 from tests.fixtures.bronze import Delivery, at_ns, make_bronze, market_day, print_at
-from tests.fixtures.dbt import Outcome, Project, fixture_project
+from tests.fixtures.dbt import Outcome, fixture_project
 from tests.fixtures.lakes import contents
 
 DATE = "2025-12-16"
@@ -97,26 +97,3 @@ def test_a_good_date_beside_a_bad_one_is_built(tmp_path):
     assert not outcome.ok
     found = read_partitions(tmp_path / "lake/silver/datasets/refused_nan")
     assert [date for _, date in found] == ["2025-12-15"]
-
-
-def test_sql_that_breaks_its_contract_is_refused_before_anything_is_written(tmp_path):
-    project = Project.fixture(tmp_path / "project")
-    model = project.folder / "models" / "refused" / "refused_null_key.sql"
-    trades = market_day(DATE, 1, hours=(14,), events_per_hour=20)["trades"]
-    make_bronze(tmp_path, [Delivery("good", {"trades": trades})])
-    datasets = {"refused_null_key": project.datasets()["refused_null_key"]}
-    project.built(tmp_path, "ticks", "refused_null_key")
-    before = contents(tmp_path, datasets)
-
-    model.write_text(
-        "select session_date, ts_event_ns, ordinal, sum(size) over () as value, tick from {{ ref('ticks') }}"
-    )
-    project.reparse()
-    outcome = project.build(tmp_path, "refused_null_key")
-    assert not outcome.ok
-    _, *message = outcome.messages["refused_null_key"].splitlines()
-    assert message == [
-        f"  refused_null_key, {DATE}: tick is not declared; value was HUGEINT, expected INTEGER; "
-        "mend the model or its YAML; nothing was published"
-    ]
-    assert contents(tmp_path, datasets) == before

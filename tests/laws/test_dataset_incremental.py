@@ -7,7 +7,6 @@ the small one.
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from lake import datasets
@@ -16,7 +15,8 @@ from tests.fixtures.dbt import Project, fixture_project, repository_project
 from tests.fixtures.lakes import contents, digests
 
 DATES = ("2025-12-15", "2025-12-16", "2025-12-17")
-STAGED = "silver/datasets/stg_futures__trades"
+STAGED_MODEL = "stg_futures__trades"
+STAGED = f"silver/datasets/{STAGED_MODEL}"
 
 
 def small(date: str) -> Delivery:
@@ -95,101 +95,105 @@ def test_a_session_delivered_twice_is_read_again_and_changes_nothing(grown, tmp_
 # -- deliveries: the multiset rule of staging --------------------------------------------------------------------------
 
 
-def staged(root: Path) -> pa.Table:
-    return datasets.read(root, STAGED)
-
-
-def land_and_stage(root: Path, *deliveries: Delivery) -> dict[str, int]:
-    make_bronze(root, deliveries)
-    return repository_project().built(root, "dim_session", "stg_futures__trades", "ohlcv")
-
-
-def test_a_second_delivery_of_the_same_rows_adds_nothing_and_stops_there(tmp_path):
-    land_and_stage(
-        tmp_path, *[Delivery(date, {"trades": market_day(date, 1)["trades"]}) for date in DATES[:2]]
-    )
-    before = digests(tmp_path, repository_project().datasets())
-    again = Delivery("again", {"trades": market_day(DATES[1], 1)["trades"]})
-    # The date is built anew, as it has another input; its rows are the same, so nothing follows.
-    assert land_and_stage(tmp_path, again) == {"stg_futures__trades": 1}
-    assert digests(tmp_path, repository_project().datasets()) == before
-
-
-AT = at_ns(f"{DATES[0]}T14:30:00")
+AT_NS = {
+    date: at_ns(f"{date}T14:30:00")
+    for date in ("2025-12-01", "2025-12-02", "2025-12-03", "2025-12-04", "2025-12-05")
+}
+HOUR_NS = 3_600_000_000_000
 RAISED = 2**40
 
 
-def row(offset_ns: int, sequence: int, **other: object) -> dict:
-    return print_at(AT + offset_ns, 27_200, sequence=sequence, contract="ESH6", **other)
+def prints(date: str, *rows: tuple, **other: object) -> list[dict]:
+    """Trades of one session from (offset ns, sequence) or (offset ns, sequence, size)."""
+    return [
+        print_at(AT_NS[date] + offset_ns, 27_200, *size, sequence=sequence, contract="ESH6", **other)
+        for offset_ns, sequence, *size in rows
+    ]
 
 
-def test_identical_prints_within_one_delivery_are_genuine(tmp_path):
-    twice = [row(0, 1), row(0, 1), row(5, 2)]
-    land_and_stage(tmp_path, Delivery("a", {"trades": twice}))
-    assert staged(tmp_path)["ordinal"].to_pylist() == [0, 1, 2]
-    assert land_and_stage(tmp_path, Delivery("b", {"trades": twice})) == {"stg_futures__trades": 1}
-    assert staged(tmp_path)["ordinal"].to_pylist() == [0, 1, 2]
+def by_rank(*names: str) -> list[str]:
+    """Names of deliveries of equal row counts, first in rank first: the smaller id."""
+    return sorted(names, key=lambda name: Delivery(name, {}).id)
 
 
-def test_the_largest_multiplicity_of_any_one_delivery_counts(tmp_path):
-    most_rows = [row(0, 1), row(5, 2), row(6, 3), row(7, 4)]
-    more_copies = [row(0, 1), row(0, 1), row(0, 1)]
-    other = [row(0, 1), row(0, 1)]
-    land_and_stage(
-        tmp_path,
-        Delivery("less", {"trades": other}),
-        Delivery("copies", {"trades": more_copies}),
-        Delivery("rows", {"trades": most_rows}),
-    )
+# Each case has a session of its own: (deliveries, what staging makes of them as (sequence, size, ordinal)).
+second, third = by_rank("x", "y")
+CASES = {
+    "identical prints within one delivery are genuine": (
+        "2025-12-01",
+        {"a1": [(0, 1), (0, 1), (5, 2)], "b1": [(0, 1), (0, 1), (5, 2)]},
+        [(1, 1, 0), (1, 1, 1), (2, 1, 2)],
+    ),
     # Four rows come from the first in rank; the second adds the two copies that are missing, raised by its rank.
-    expected = [(1, 0), (1, RAISED + 1), (1, RAISED + 2), (2, 1), (3, 2), (4, 3)]
-    table = staged(tmp_path)
-    assert list(zip(table["sequence"].to_pylist(), table["ordinal"].to_pylist(), strict=True)) == expected
+    "the largest multiplicity of any one delivery counts": (
+        "2025-12-02",
+        {"less": [(0, 1)] * 2, "copies": [(0, 1)] * 3, "rows": [(0, 1), (5, 2), (6, 3), (7, 4)]},
+        [(1, 1, 0), (1, 1, RAISED + 1), (1, 1, RAISED + 2), (2, 1, 1), (3, 1, 2), (4, 1, 3)],
+    ),
+    "what a later delivery adds is raised by its rank": (
+        "2025-12-03",
+        {"first": [(0, 1), (1, 1), (2, 1)], second: [(0, 1), (9, 9)], third: [(9, 9, 2), (9, 9, 1)]},
+        [(1, 1, 0), (1, 1, 1), (1, 1, 2), (9, 1, RAISED + 1), (9, 2, 2 * RAISED)],
+    ),
+    "only the hour that deliveries share is merged": (
+        "2025-12-04",
+        {
+            "day": [(0, 1), (HOUR_NS, 2), (HOUR_NS + 5, 3)],
+            "hour": [(HOUR_NS, 2)],
+            "other": [(2 * HOUR_NS, 4)],
+        },
+        [(1, 1, 0), (2, 1, 1), (3, 1, 2), (4, 1, 0)],
+    ),
+    "the time of receipt does not make a row another": (
+        "2025-12-05",
+        {"early": [(0, 1)], "late": [(0, 1)]},
+        [(1, 1, 0)],
+    ),
+}
 
 
-def test_rows_that_only_the_third_delivery_has_are_raised_by_its_rank_and_keep_their_file_order(tmp_path):
-    first = [row(0, 1), row(1, 1), row(2, 1)]
-    second = [row(0, 1), row(9, 9)]
-    third = [row(9, 9, size=2), row(9, 9, size=1)]
-    names = sorted(
-        ("x", "y"), key=lambda name: Delivery(name, {}).id
-    )  # equal row counts: the smaller id ranks first
-    land_and_stage(
-        tmp_path,
-        Delivery("first", {"trades": first}),
-        Delivery(names[0], {"trades": second}),
-        Delivery(names[1], {"trades": third}),
+def land_cases(root: Path, order: int) -> None:
+    deliveries = [
+        Delivery(name, {"trades": prints(date, *rows, ts_recv_ns=len(name))})
+        for date, parts, _ in CASES.values()
+        for name, rows in parts.items()
+    ]
+    make_bronze(root, deliveries[::order])
+    outcome = repository_project().run(root, "run", "--select", STAGED_MODEL, "ohlcv")
+    assert outcome.ok, outcome
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("cases")
+    land_cases(root, 1)
+    return root
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_deliveries_of_one_hour_are_merged_by_their_multisets(cases, case):
+    date, _, expected = CASES[case]
+    table = datasets.read(cases, STAGED, ["sequence", "size", "ordinal"], [date])
+    assert (
+        list(zip(*(table[c].to_pylist() for c in ("sequence", "size", "ordinal")), strict=True)) == expected
     )
-    table = staged(tmp_path)
-    last = list(zip(table["size"].to_pylist(), table["ordinal"].to_pylist(), strict=True))[3:]
-    assert last == [(1, RAISED + 1), (2, 2 * RAISED)]
 
 
-def test_receive_time_does_not_make_a_row_another(tmp_path):
-    land_and_stage(
-        tmp_path,
-        Delivery("a", {"trades": [row(0, 1, ts_recv_ns=AT + 1)]}),
-        Delivery("b", {"trades": [row(0, 1, ts_recv_ns=AT + 2)]}),
-    )
-    assert staged(tmp_path).num_rows == 1
+def test_the_order_of_landing_changes_nothing(cases, tmp_path):
+    land_cases(tmp_path, -1)
+    models = repository_project().datasets()
+    assert digests(tmp_path, models) == digests(cases, models)
 
 
-def test_only_the_shared_hour_is_merged(tmp_path):
-    hour_ns = 3_600_000_000_000
-    rows = [row(0, 1), row(hour_ns, 2), row(hour_ns + 5, 3)]
-    alone = Delivery("c", {"trades": [row(2 * hour_ns, 4)]})
-    land_and_stage(tmp_path, Delivery("a", {"trades": rows}), Delivery("b", {"trades": rows[1:2]}), alone)
-    assert staged(tmp_path)["ordinal"].to_pylist() == [0, 1, 2, 0]
-
-
-def test_the_order_of_landing_changes_nothing(tmp_path):
-    one = Delivery("one", {"trades": [row(0, 1), row(0, 1), row(5, 2)]})
-    two = Delivery("two", {"trades": [row(0, 1), row(5, 2), row(6, 3)]})
-    models = {"stg_futures__trades": repository_project().datasets()["stg_futures__trades"]}
-    for root, order in ((tmp_path / "a", (one, two)), (tmp_path / "b", (two, one))):
-        make_bronze(root, order)
-        land_and_stage(root)
-    assert digests(tmp_path / "a", models) == digests(tmp_path / "b", models)
+def test_a_second_delivery_of_the_same_rows_adds_nothing_and_stops_there(cases, tmp_path):
+    root = Path(shutil.copytree(cases, tmp_path / "lake"))
+    rows = prints("2025-12-04", (0, 1), (HOUR_NS, 2), (HOUR_NS + 5, 3))
+    make_bronze(root, [Delivery("day again", {"trades": rows})])
+    outcome = repository_project().run(root, "run", "--select", STAGED_MODEL, "ohlcv")
+    # The date is built anew, as it has another input; its bars are the same, so nothing follows.
+    assert outcome.dates() == {STAGED_MODEL: 1}
+    table = datasets.read(root, STAGED, dates=["2025-12-04"])
+    assert table["sequence"].to_pylist() == [1, 2, 3, 4]
 
 
 # -- dates, databases and code, on the small project -------------------------------------------------------------------
@@ -311,21 +315,3 @@ def test_one_and_two_threads_give_equal_digests(small_lake, tmp_path):
     outcome = fixture_project().run(tmp_path, "run", "--exclude", "refused_*", threads=2)
     assert outcome.ok, outcome
     assert digests(tmp_path, everything()) == digests(small_lake, everything())
-
-
-def test_edited_code_is_built_again_in_a_project_on_disk(tmp_path):
-    project, root = Project.fixture(tmp_path / "project"), tmp_path / "lake"
-    make_bronze(root, [small(DATES[0])])
-    wanted = ("ticks", "minutes", "trail")
-    assert project.built(root, *wanted) == dict.fromkeys(wanted, 1)
-    before = digests(root, project.datasets())
-
-    macro = project.folder / "macros" / "minute_of.sql"
-    macro.write_text(macro.read_text().replace("* 60000000000", "* 60000000000 + 0"))
-    project.reparse()
-    assert project.built(root, *wanted) == {"minutes": 1}  # and its equal result stops there
-    assert digests(root, project.datasets()) == before
-
-    macro.write_text(macro.read_text().replace("+ 0", "+ 1"))
-    project.reparse()
-    assert project.built(root, *wanted) == {"minutes": 1, "trail": 1}

@@ -139,15 +139,32 @@ def partition_sums(root: Path, nodes: dict[str, dict]) -> dict[tuple, tuple]:
             folder = root / "lake" / dataset_folder(node)
             for pattern in ("date=*/data.parquet", "params=*/date=*/data.parquet"):
                 if any(folder.glob(pattern)):
-                    rows = connection.execute(
+                    sql = (
                         "select parse_dirpath(filename), count(*), bit_xor(hash(columns(* exclude (filename)))) "
                         f"from read_parquet('{folder / pattern}', filename = true, hive_partitioning = false) "
                         "group by all"
-                    ).fetchall()
+                    )
+                    rows = patiently(connection, sql)
                     found |= {
                         (name, str(Path(path).relative_to(folder))): tuple(sums) for path, *sums in rows
                     }
     return found
+
+
+def patiently(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple]:
+    """Rows of a query that may meet a replacement.
+
+    DuckDB opens a file by name twice, for its schema and for its rows. Replaced in between, the second is not the
+    one that was promised and the query fails with an error of the Parquet reader; it is asked again. What it must
+    never do is answer with a mixture.
+    """
+    for _ in range(50):
+        try:
+            return connection.execute(sql).fetchall()
+        except duckdb.Error as error:
+            told = error
+            time.sleep(0.002)
+    raise AssertionError("a file that nobody replaces any more can't be read") from told
 
 
 def look(world: World, tally: Tally) -> None:

@@ -191,3 +191,18 @@ def test_new_folders_are_synced_where_they_are_entered(tmp_path, monkeypatch):
     atomic.make_dirs(tmp_path / "a" / "b")
     atomic.make_dirs(tmp_path / "a" / "b")
     assert synced == [tmp_path.name, "a"]
+
+
+def test_a_record_that_is_taken_away_while_it_is_read_is_no_commit(tmp_path, monkeypatch):
+    publish(tmp_path, OLD, "a" * 64)
+    real = os.listdir
+
+    def listed(folder: object) -> list[str]:
+        names = real(folder)
+        for name in names:
+            if name.startswith("commit-"):
+                (Path(folder) / name).unlink()
+        return names
+
+    monkeypatch.setattr(os, "listdir", listed)
+    assert found(tmp_path) == {}
