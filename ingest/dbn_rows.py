@@ -75,7 +75,7 @@ class RowBuffer:
         for name, kind in kinds.items():
             self.columns[name] = block[at : at + capacity * kind.itemsize].view(kind)
             at += sizes[name]
-        self.capacity = capacity
+        self.capacity, self.memory_bytes = capacity, block.nbytes
         self.rows = 0
 
     def append(self, records: np.ndarray, ordinals: np.ndarray | int, contracts: np.ndarray) -> None:

@@ -26,12 +26,17 @@ from ingest.symbology import DAY_NS, SymbolMap, product_root
 HOUR_NS = 3_600_000_000_000
 WINDOW_ROWS = 16_384  # more than a second of the busiest book; exchanges' clocks differ by less
 GRACE_NS = 120_000_000_000  # how long after its end, by ``ts_recv``, an hour stays open for late rows
-BUFFER_BYTES = 150 << 20
+BUFFER_BYTES = 112 << 20  # two full buffers of the book and some small ones
+_WRITER_BYTES = 1 << 20  # what an open hour takes beside its buffer; also keeps the number of open files low
 _FIRST_ROWS = 2048  # a new hour's buffer, before it grows to its full size
 
 
 class _Disordered(Exception):
     """A row belongs before rows that are already written."""
+
+
+class _CrowdedOut(Exception):
+    """Memory has no room for this product beside the others."""
 
 
 class _OpenPartition:
@@ -47,8 +52,8 @@ class _OpenPartition:
         self.rows = 0
 
     @property
-    def buffer_bytes(self) -> int:
-        return self._buffer.capacity * self._buffer.row_bytes
+    def memory_bytes(self) -> int:
+        return self._buffer.memory_bytes + _WRITER_BYTES
 
     def append(self, records: np.ndarray, ordinals: np.ndarray | int, contracts: np.ndarray) -> None:
         self.rows += len(records)
@@ -65,6 +70,7 @@ class _OpenPartition:
     def _grow_or_write(self) -> None:
         router = self._router
         if self._buffer.capacity < router.buffers.full_rows:
+            router.make_room(self.key, router.buffers.full_bytes)
             self._buffer = router.buffers.grow(self._buffer)
         else:
             self._write(router.row_group_rows)
@@ -97,6 +103,7 @@ class _Buffers:
 
     def __init__(self, schema: BronzeSchema, full_rows: int) -> None:
         self.full_rows = full_rows
+        self.full_bytes = full_rows * RowBuffer(schema, 1).row_bytes
         self._schema = schema
         self._spare: dict[int, RowBuffer] = {}
 
@@ -115,13 +122,20 @@ class _Buffers:
     def give_back(self, buffer: RowBuffer) -> None:
         self._spare[buffer.capacity] = buffer
 
+    def drop_spares(self) -> None:
+        self._spare.clear()
+
+    @property
+    def spare_bytes(self) -> int:
+        return sum(b.memory_bytes for b in self._spare.values())
+
 
 class PartitionRouter:
     """Takes the blocks of one delivery in file order (``add``), gives its finished bronze files
     (``finish``).
 
-    ``reread`` opens the same records once more, for the hours that could not be streamed. Peak memory is
-    bounded by ``buffer_bytes`` and one more buffer. Files stand in ``stage`` until the delivery places
+    ``reread`` opens the same records once more, for the hours that could not be streamed. Buffers take at
+    most ``buffer_bytes``, or one full buffer where that is more. Files stand in ``stage`` until the delivery places
     them.
     """
 
@@ -150,6 +164,7 @@ class PartitionRouter:
         self._files: dict[tuple[int, int], BronzeFile] = {}
         self._given_up: set[tuple[int, int]] = set()
         self._crowded_out: set[int] = set()  # roots that memory has no room for beside the others
+        self._rows_of_root = np.zeros(len(self.roots), dtype=np.int64)
         self.rows = 0
         self.ts_min_ns: int | None = None
         self.ts_max_ns: int | None = None
@@ -228,37 +243,43 @@ class PartitionRouter:
             self._files.pop(key).staged.unlink()
             self._given_up.add(key)
             return
-        partition = self._open.get(key)
-        if partition is None:
-            if key[0] in self._crowded_out:
-                self._given_up.add(key)
-                return
-            partition = self._open[key] = _OpenPartition(self, key)
-        partition.last_seen = self.rows + len(records)
+        self._rows_of_root[key[0]] += len(records)
         try:
+            partition = self._open.get(key)
+            if partition is None:
+                if key[0] in self._crowded_out:
+                    raise _CrowdedOut
+                self.make_room(key, _WRITER_BYTES)
+                partition = self._open[key] = _OpenPartition(self, key)
+            partition.last_seen = self.rows + len(records)
             partition.append(records, ordinals, contracts)
-        except _Disordered:
+        except (_Disordered, _CrowdedOut):
             self._give_up(key)
             return
         if partition.rows > self.window_rows:
             # A window's worth of rows has come since: the hours before this one are over.
             self._close_before(key)
-        self._make_room(key)
 
-    def _make_room(self, current: tuple[int, int]) -> None:
-        while len(self._open) > 1 and sum(p.buffer_bytes for p in self._open.values()) > self.buffer_bytes:
-            # First an earlier hour of a product that has moved on: nothing or little will come for it.
-            past = [
-                k
-                for k in self._open
-                if any(o[0] == k[0] and o[1] > k[1] for o in self._open) and k != current
-            ]
-            if past:
+    def make_room(self, key: tuple[int, int], wanted_bytes: int) -> None:
+        """Free memory for one more buffer of partition ``key``: spares go first, then earlier hours, then
+        the product with the fewest rows. Raises _CrowdedOut when that is the product of ``key`` itself.
+        """
+        while True:
+            others = {k: p for k, p in self._open.items() if k != key}
+            taken = sum(p.memory_bytes for p in self._open.values()) + wanted_bytes
+            if not others or taken <= self.buffer_bytes:
+                break
+            past = [k for k in others if any(o[0] == k[0] and o[1] > k[1] for o in (key, *others))]
+            if past:  # an hour of a product that has moved on: nothing or little will come for it
                 self._close(min(past, key=lambda k: self._open[k].last_seen))
                 continue
-            victim = min(self._open, key=lambda k: self._open[k].rows)
-            self._crowded_out.add(victim[0])
-            self._give_up(victim)
+            smallest = min((key, *others), key=lambda k: (self._rows_of_root[k[0]], k))
+            self._crowded_out.add(smallest[0])
+            if smallest == key:
+                raise _CrowdedOut
+            self._give_up(smallest)
+        if taken + self.buffers.spare_bytes > self.buffer_bytes + wanted_bytes:
+            self.buffers.drop_spares()
 
     def _close_past(self, now_ns: int) -> None:
         for key in [k for k in self._open if (k[1] + 1) * HOUR_NS + GRACE_NS < now_ns]:
@@ -279,7 +300,9 @@ class PartitionRouter:
         del self._open[key]
 
     def _give_up(self, key: tuple[int, int]) -> None:
-        self._open.pop(key).abort()
+        partition = self._open.pop(key, None)
+        if partition is not None:
+            partition.abort()
         self._given_up.add(key)
 
     def partition(self, key: tuple[int, int]) -> Partition:
@@ -287,7 +310,8 @@ class PartitionRouter:
         return Partition(self.roots[key[0]], start.date().isoformat(), start.hour)
 
     def _build_given_up(self) -> None:
-        sorter = _ExternalSort(self.stage / "spill", chunk_rows=max(2, self.buffer_bytes // 8 // 400))
+        sorter = _ExternalSort(self.stage / "spill", chunk_rows=max(2, self.buffer_bytes // 32 // 400))
+        self.buffers.drop_spares()
         seen = 0
         for records in self._reread():
             ts_event = records["ts_event"]
