@@ -25,16 +25,16 @@ from ingest.landing import (
     Delivery,
     hash_source,
     ingest_lock,
-    now_utc,
     read_receipt,
     recover_interrupted,
     sweep_orphans,
 )
 from ingest.partitioning import PartitionRouter
 from ingest.rollup import write_rollups
-from ingest.runs import new_run_id, write_run
 from ingest.symbology import SymbolMap
 from lake.bronze import VISIBLE_STATUS
+from lake.commits import now_utc
+from lake.runs import new_run_id, write_run
 
 log = logging.getLogger(__name__)
 

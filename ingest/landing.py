@@ -15,7 +15,6 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -316,7 +315,3 @@ def _prune(folder: Path, top: Path) -> None:
 
 def _receipt_path(root: Path, delivery_id: str) -> Path:
     return receipts_dir(root) / f"receipt-{delivery_id}.json"
-
-
-def now_utc() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

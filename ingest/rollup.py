@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 
 from ingest.bronze_schema import FUTURES_MBP10, FUTURES_TRADES
-from ingest.landing import now_utc
 from lake import atomic, datasets
 from lake.bronze import VISIBLE_STATUS
+from lake.commits import now_utc
 from lake.paths import bronze_dir, receipts_dir
 
 _SCHEMAS = (FUTURES_MBP10, FUTURES_TRADES)

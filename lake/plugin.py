@@ -12,7 +12,7 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.factory import FACTORY
 from dbt_common.exceptions import DbtRuntimeError
 
-from lake import bronze, code, commits, params, plan, publish, versions, views
+from lake import bronze, code, commits, params, plan, publish, runs, versions, views
 from lake.locks import Locks
 from lake.paths import lake_root, stage_dir
 
@@ -24,6 +24,7 @@ class _Run:
     """What one dbt invocation has published and tested so far."""
 
     run_id: str = ""
+    started_at: str = ""
     published: dict[str, set[tuple[str | None, str]]] = field(default_factory=dict)
 
 
@@ -51,7 +52,7 @@ class Plugin(BasePlugin):
 
     def _op_register(self, job: dict) -> None:
         """SQL that makes every view of the lake again: run first, as ``lake.duckdb`` may be new or behind."""
-        self.run = _Run(job["invocation_id"])
+        self.run = _Run(runs.new_run_id(job["command"].replace("-", "")), commits.now_utc())
         self._release_all()
         graph = job["graph"]
         for seed in graph["nodes"].values():
@@ -246,6 +247,28 @@ class Plugin(BasePlugin):
             elif mine <= passed:  # some passed and the rest didn't run: nothing is known that wasn't
                 self._mark(node, None)
             self._roll_up(node, self._version(node, graph, job["param_set"]))
+        self._record(job)
+
+    def _record(self, job: dict) -> None:
+        statuses = [str(r.status) for r in job["results"]]
+        failed = sum(s in ("fail", "error") for s in statuses)
+        runs.write_run(
+            self.root,
+            self.run.run_id,
+            config={
+                "command": f"dbt {job['command']}",
+                "full_refresh": bool(job["full_refresh"]),
+                **{k: _iso(job[k]) for k in ("param_set", "start_date", "end_date")},
+            },
+            counts={
+                "nodes": len(statuses),
+                "failed": failed,
+                "skipped": statuses.count("skipped"),
+                "partitions_published": sum(map(len, self.run.published.values())),
+            },
+            status="failed" if failed else "ok",
+            started_at=self.run.started_at,
+        )
 
     def _mark(self, node: dict, error: str | None) -> None:
         verdict = {"status": "failed" if error else "ok", "error": error}

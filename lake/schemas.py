@@ -16,7 +16,6 @@ Schema = dict[str, object]
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _DAY, _HEX8, _VERSION = r"\d{4}-\d{2}-\d{2}", "[0-9a-f]{8}", r"v\d+\.\d+_[a-z][a-z0-9_]*"
 _RUN = r"\d{8}T\d{6}Z_[a-z]+_[0-9a-f]{6}"
-_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 
 @dataclass(frozen=True)
@@ -133,8 +132,6 @@ SLUG = _pattern("[a-z][a-z0-9_]*")
 SEMANTIC_VERSION = _pattern(r"\d+\.\d+\.\d+")
 VERSION_FOLDER = _pattern(_VERSION)
 RUN_ID = _pattern(_RUN)
-# What dbt builds is stamped with dbt's own invocation id.
-ANY_RUN_ID = _pattern(f"({_RUN}|{_UUID})")
 BRONZE_SCHEMA = _pattern(r"[a-z]+\.[a-z0-9]+\.v\d+")
 BRONZE_PATH = _pattern(rf"[a-z]+/[a-z0-9]+/.+/date={_DAY}/hour=\d{{2}}/part-{_HEX8}-\d{{3}}\.parquet")
 HIVE_KEY = _map(TEXT, SLUG, minProperties=1)
@@ -309,7 +306,7 @@ def _dataset_commit() -> Schema:
         input_digest=SHA256,
         build_digest=_or_null(SHA256),
         built_at=INSTANT,
-        run_id=ANY_RUN_ID,
+        run_id=RUN_ID,
         record_version={"const": 1},
         extra=OBJECT,
     )
@@ -327,7 +324,7 @@ _OK_HAS_NO_ERROR: Schema = {
 
 def _dataset_status() -> Schema:
     schema = {
-        **_record(status=_enum("ok", "failed"), error=_or_null(TEXT), run_id=ANY_RUN_ID),
+        **_record(status=_enum("ok", "failed"), error=_or_null(TEXT), run_id=RUN_ID),
         **_OK_HAS_NO_ERROR,
     }
     return _file(

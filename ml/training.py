@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lake import runs
+from lake.commits import now_utc
 from ml import datasets, experiments, metrics, splits
 from ml.comparators import BaseRate, class_prior, majority_class
 from ml.datasets import DatasetError, TrainingTable
@@ -220,6 +223,13 @@ def train(
     contract = contract or datasets.load_contract(version)
     inputs = _inputs(root, version, experiment, config, contract)
     dataset_digest = inputs["dataset_digest"]
+    asked = {
+        "command": "train",
+        "version": version,
+        "experiment": experiment,
+        "dataset_digest": dataset_digest,
+    }
+    run = partial(runs.write_run, root, runs.new_run_id("train"), config=asked, started_at=now_utc())
     with experiments.locked(root, experiment):
         stored = experiments.find(root, experiment)
         if stored is not None and stored.config["inputs"] == inputs:
@@ -243,8 +253,10 @@ def train(
             )
         except BaseException as e:
             experiments.record_failed(root, experiment, str(e) or type(e).__name__)
+            run(status="failed", counts={"rows": 0})
             raise
         experiments.record_completed(root, stored)
+        run(status="ok", counts={"rows": stored.metrics["rows"]})
     log.info("experiment=%s state=trained dataset_digest=%s", experiment, dataset_digest[:8])
     return Report(experiment, "trained", stored.path, stored.metrics)
 

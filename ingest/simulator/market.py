@@ -28,6 +28,8 @@ from ingest.simulator.contracts import Contract, contracts_of
 from ingest.simulator.dbn import FOLDERS, RTYPES, TEMP_PREFIX, WORDS, DbnFile, vendor_name
 from ingest.simulator.session import SessionStream, open_session
 from lake import atomic
+from lake.commits import now_utc
+from lake.runs import new_run_id, write_run
 
 SIMULATION_VERSION = 1
 DEMO_SCALE = (
@@ -120,9 +122,19 @@ def simulate(
         todo = [day for day in days if any(session == day for _, _, session in missing)]
         collect = truth is not None and bool(todo or not truth.exists())
         recorder = truth_file.Recorder() if collect else None
+        run_id, started_at = new_run_id("simulate"), now_utc()
         _feeds(ledger, days if collect else todo, missing, recorder, progress)
         if recorder:
             recorder.write(truth)
+        if todo:
+            write_run(
+                root,
+                run_id,
+                config={"command": "simulate market", "dates": [str(day) for day in days], **settings},
+                counts={"sessions": len(todo), "files": sum(f.written for f in ledger.chosen(days))},
+                status="ok",
+                started_at=started_at,
+            )
     return sorted(ledger.chosen(days), key=lambda f: (f.day, f.schema, f.sessions))
 
 

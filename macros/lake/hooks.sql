@@ -1,7 +1,7 @@
 {# First thing of a run: make the views over the lake again. Also `dbt run-operation lake_register`. #}
 {% macro lake_register() %}
   {% if execute and flags.WHICH in ('build', 'run', 'test', 'seed', 'show', 'run-operation') %}
-    {% set job = {'op': 'register', 'graph': graph, 'invocation_id': invocation_id, 'sql': [], 'tables': []} %}
+    {% set job = {'op': 'register', 'graph': graph, 'command': flags.WHICH, 'sql': [], 'tables': []} %}
     {% do adapter.store_relation('lake', api.Relation.create(identifier='lake'), [], '', '', job) %}
     {# One transaction: each one of its own would be a sync to disk. #}
     {% call statement('register', auto_begin=false) %}
@@ -27,7 +27,10 @@
 {# Last thing of a run: the data tests' verdicts go beside the commit records that they are about. #}
 {% macro lake_end(results) %}
   {% if execute and results %}
-    {% set job = {'op': 'end', 'graph': graph, 'results': results, 'param_set': var('param_set')} %}
+    {% set job = {
+        'op': 'end', 'graph': graph, 'results': results, 'command': flags.WHICH, 'param_set': var('param_set'),
+        'start_date': var('start_date'), 'end_date': var('end_date'), 'full_refresh': flags.FULL_REFRESH,
+    } %}
     {% do adapter.store_relation('lake', api.Relation.create(identifier='lake'), [], '', '', job) %}
   {% endif %}
 {% endmacro %}

@@ -1,18 +1,21 @@
 """The run record of a call: what ran, on which code, with which outcome. One JSON under ``_meta/runs/``."""
 
-from __future__ import annotations
-
 import hashlib
+import importlib.metadata
 import json
 import secrets
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ingest.bronze_writer import TICKHOUSE_VERSION
-from ingest.landing import now_utc
 from lake import atomic
+from lake.commits import now_utc
 from lake.paths import PROJECT_DIR, runs_dir
+
+try:
+    TICKHOUSE_VERSION = importlib.metadata.version("tickhouse")
+except importlib.metadata.PackageNotFoundError:  # a checkout on the path, not installed
+    TICKHOUSE_VERSION = "0.1.0"
 
 
 def new_run_id(mode: str) -> str:
@@ -21,11 +24,9 @@ def new_run_id(mode: str) -> str:
 
 
 def write_run(
-    root: Path, run_id: str, *, config: dict, counts: dict, status: str, started_at: str, **more: object
+    root: Path, run_id: str, *, config: dict, counts: dict[str, int], status: str, started_at: str
 ) -> None:
-    """Write ``_meta/runs/<run_id>.json``; ``config`` enters by its digest too, so that equal calls can be
-    found.
-    """
+    """Write ``_meta/runs/<run_id>.json``; ``config`` enters by its digest too, so that equal calls can be found."""
     canonical = json.dumps(config, sort_keys=True)
     record = {
         "run_id": run_id,
@@ -33,16 +34,16 @@ def write_run(
         "started_at": started_at,
         "finished_at": now_utc(),
         "tickhouse_version": TICKHOUSE_VERSION,
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "config": config,
         "config_digest": hashlib.sha256(canonical.encode()).hexdigest(),
         "counts": counts,
         "status": status,
     }
-    atomic.write_json(runs_dir(root) / f"{run_id}.json", record | more)
+    atomic.write_json(runs_dir(root) / f"{run_id}.json", record)
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """Commit of the checkout that runs, None where it isn't one."""
     try:
         done = subprocess.run(
