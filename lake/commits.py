@@ -3,8 +3,8 @@
 A partition is one file of fixed name and one small JSON beside it, written last. Whoever finds a commit finds the file
 that it describes; a file without a commit is whole, but of a build that did not end, and the next build makes it again.
 
-A reader that holds the file open sees it whole, whatever a build does. DuckDB opens a file by name twice, for its schema
-and for its rows: a query that meets a replacement in between fails, and is asked again.
+A reader that holds the file open sees it whole, whatever a build does. DuckDB opens a file by name twice, for its
+schema and for its rows: a query that meets a replacement in between fails, and is asked again.
 """
 
 import datetime

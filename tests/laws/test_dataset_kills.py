@@ -20,7 +20,7 @@ from lake.digest import file_digest
 from lake.paths import stage_dir
 from lake.plan import dataset_folder
 from tests.fixtures.bronze import Delivery, make_bronze, market_day, write_receipt
-from tests.fixtures.dbt import Project, fixture_project
+from tests.fixtures.dbt import Project, fixture_project, repository_project
 from tests.fixtures.lakes import digests
 from tests.fixtures.processes import Child, fork
 
@@ -44,9 +44,12 @@ class Tally:
 
 @dataclass
 class World:
+    """One lake, its two states, and the models that are built in it (all of the project, when none are named)."""
+
     project: Project
     root: Path
     late: Delivery
+    models: tuple[str, ...] = ()
     truth: dict[str, dict[tuple, str]] = field(
         default_factory=dict
     )  # digests by state, each of a scratch build
@@ -56,14 +59,16 @@ class World:
     duration_s: float = 0.0
 
     def nodes(self) -> dict[str, dict]:
-        return {name: node for name, node in self.project.datasets().items() if name in MODELS}
+        found = self.project.datasets()
+        return {name: node for name, node in found.items() if name in self.models or not self.models}
 
     def switch(self, state: str) -> None:
         """Make the late delivery visible or not: every partition is due."""
         write_receipt(self.root, self.late, {"with": "landed", "without": "quarantined"}[state])
 
     def build(self, root: Path | None = None) -> bool:
-        outcome = self.project.run(root or self.root, "run", "--select", *MODELS)
+        select = ["--select", *self.models] if self.models else []
+        outcome = self.project.run(root or self.root, "run", *select)
         assert outcome.ok, outcome
         return outcome.ok
 
@@ -75,7 +80,16 @@ def world(tmp_path_factory) -> World:
         Delivery(d, {"trades": market_day(d, 1, hours=(14, 15), events_per_hour=60)["trades"]}) for d in DATES
     ]
     late_rows = [row for d in DATES for row in market_day(d, 2, hours=(16,), events_per_hour=60)["trades"]]
-    world = World(fixture_project(), base / "lake", Delivery("late", {"trades": late_rows}))
+    world = World(fixture_project(), base / "lake", Delivery("late", {"trades": late_rows}), MODELS)
+    prepare(world, base, days)
+    assert len(world.truth["with"]) == len(DATES) * 5
+    both = world.truth["with"].items() & world.truth["without"].items()
+    assert not both, "a partition that is the same in both states would prove nothing"
+    return world
+
+
+def prepare(world: World, base: Path, days: list[Delivery]) -> None:
+    """Learn both states from scratch builds, and how long it takes from one to the other; ends without the late."""
     for state in ("without", "with"):
         scratch = base / state
         make_bronze(scratch, [*days, world.late] if state == "with" else days)
@@ -83,10 +97,6 @@ def world(tmp_path_factory) -> World:
         world.truth[state] = digests(scratch, world.nodes())
         for key, total in partition_sums(scratch, world.nodes()).items():
             world.sums.setdefault(key, set()).add(total)
-    assert len(world.truth["with"]) == len(DATES) * 5
-    both = world.truth["with"].items() & world.truth["without"].items()
-    assert not both, "a partition that is the same in both states would prove nothing"
-
     make_bronze(world.root, [*days, world.late])
     world.build()
     world.switch("without")
@@ -95,7 +105,6 @@ def world(tmp_path_factory) -> World:
     assert child.wait() == 0
     world.duration_s = time.monotonic() - started
     assert digests(world.root, world.nodes()) == world.truth["without"]
-    return world
 
 
 def slowly() -> None:
@@ -213,7 +222,7 @@ def kill_and_repair(world: World, count: int) -> Tally:
         state = "with" if trial % 2 == 0 else "without"
         world.switch(state)
         if trial % 4 == 3:  # a dataset that was never built, and no database
-            shutil.rmtree(world.root / "lake" / dataset_folder(world.nodes()[rng.choice(MODELS)]))
+            shutil.rmtree(world.root / "lake" / dataset_folder(rng.choice([*world.nodes().values()])))
             (world.root / "lake.duckdb").unlink()
         delay_s = rng.random() * world.duration_s * 0.9
         child = start(world)
@@ -237,6 +246,17 @@ def test_killed_builds_leave_whole_partitions_and_are_repaired(world):
     assert tally.killed >= 4, tally
     assert tally.looks > 0
     assert tally.mixed, f"no kill fell into the middle of a build: {tally}"
+
+
+@pytest.mark.long
+def test_killed_builds_of_the_whole_project(tmp_path):
+    first, second = (market_day(date, 1) for date in DATES)
+    late = market_day(DATES[0], 2, hours=(16,))
+    world = World(repository_project(), tmp_path / "lake", Delivery("late", late))
+    prepare(world, tmp_path, [Delivery("first", first), Delivery("second", second)])
+    tally = kill_and_repair(world, 12)
+    assert tally.killed >= 8, tally
+    assert tally.mixed, tally
 
 
 @pytest.mark.long
