@@ -179,6 +179,12 @@ def _check_reads(node: dict, parents: list[dict], sources: list[dict]) -> None:
         raise PlanError(
             f"{node['name']}: meta.reads names {', '.join(unknown)}, but it reads {', '.join(sorted(known))}"
         )
+    reads = meta(node).get("reads", {})
+    if not sources and not any(reads.get(p["alias"], {}).get("own", True) for p in parents):
+        raise PlanError(
+            f"{node['name']} reads no dataset or source on its own dates, so it would have none; a table without "
+            "dates is a seed or a view"
+        )
     for parent in parents:
         if per_params(parent) and not per_params(node) and not meta(node).get("param_set"):
             raise PlanError(

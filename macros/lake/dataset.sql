@@ -8,7 +8,7 @@
   {% do adapter.store_relation('lake', this, [], '', '', job) %}
   {{ run_hooks(pre_hooks) }}
 
-  {% for view_sql in job.views_sql if job.steps %}
+  {% for view_sql in job.views_sql %}
     {% call statement('view', auto_begin=false) %}{{ view_sql }}{% endcall %}
   {% endfor %}
   {% for step in job.steps %}

@@ -327,3 +327,10 @@ def test_a_date_map_counts_by_a_number_or_a_known_parameter(planner):
         planner.node(name)["config"]["meta"]["reads"] = {"minutes": {"sessions_before": count}}
         with pytest.raises(plan.PlanError, match=f"{name}: sessions_before of minutes was '{count}'"):
             planner.plan(name, full_refresh=True)
+
+
+def test_a_dataset_that_would_have_no_dates_is_refused(planner):
+    node = planner.node("earlier")
+    node["depends_on"]["nodes"] = [n for n in node["depends_on"]["nodes"] if not n.endswith(".ticks")]
+    with pytest.raises(plan.PlanError, match="earlier reads no dataset or source on its own dates"):
+        planner.plan("earlier")
