@@ -10,8 +10,6 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from cli import dbt
 from lake import datasets
 from tests.e2e.market import Day
@@ -264,53 +262,31 @@ class OracleDay:
 
 
 def assert_day_equals_oracle(
-    root: Path,
+    read: Callable[[str], list[dict]],
     oracle: OracleDay,
-    digest: str,
     *,
     choose: Callable[[list[dict]], list[dict]] = lambda found: found,
 ) -> None:
-    """Silver of one session and param set equals the oracle: levels, touches, points, labels, and for the points
-    that ``choose`` keeps every column of the catalogue; the book tape too."""
-    day, p8 = oracle.date, digest[:8]
+    """One session of one param set equals the oracle: levels, touches, points, labels, book tape, and for the points
+    that ``choose`` keeps every column of the catalogue. ``read(dataset)`` gives the session's rows."""
+    day = oracle.date
     assert_same(
-        f"levels of {day} ({p8})",
-        silver(root, "levels", day, digest),
-        oracle.levels,
-        ("level_id", "valid_from_ns"),
-        LEVEL_COLUMNS,
+        f"levels of {day}", read("levels"), oracle.levels, ("level_id", "valid_from_ns"), LEVEL_COLUMNS
     )
-    assert_same(
-        f"touches of {day} ({p8})",
-        silver(root, "touches", day, digest),
-        oracle.touches,
-        ("event_id",),
-        TOUCH_COLUMNS,
-    )
-    found_points = silver(root, "observation_points", day, digest)
-    assert_same(f"points of {day} ({p8})", found_points, oracle.points, ("observation_id",), POINT_COLUMNS)
-    assert_same(
-        f"labels of {day} ({p8})",
-        silver(root, "labels", day, digest),
-        oracle.labels,
-        ("observation_id",),
-        LABEL_COLUMNS,
-    )
-    tape_rows = silver(root, "book_tape", day, digest)
-    assert_same(f"book_tape of {day} ({p8})", tape_rows, oracle.book["tape"], TAPE_KEY, (*TAPE_KEY, "delta"))
-    features = silver(root, "physics", day, digest)
+    assert_same(f"touches of {day}", read("touches"), oracle.touches, ("event_id",), TOUCH_COLUMNS)
+    found_points = read("observation_points")
+    assert_same(f"points of {day}", found_points, oracle.points, ("observation_id",), POINT_COLUMNS)
+    assert_same(f"labels of {day}", read("labels"), oracle.labels, ("observation_id",), LABEL_COLUMNS)
+    assert_same(f"book_tape of {day}", read("book_tape"), oracle.book["tape"], TAPE_KEY, (*TAPE_KEY, "delta"))
+    features = read("observation_features")
     assert {row["observation_id"] for row in features} == {row["observation_id"] for row in oracle.points}
     wanted = [oracle.features(point) for point in choose(oracle.points)]
     named = {row["observation_id"] for row in wanted}
-    assert_same(
-        f"physics of {day} ({p8})",
-        [row for row in features if row["observation_id"] in named],
-        wanted,
-        ("observation_id",),
-        wanted[0] if wanted else (),
-    )
+    chosen = [row for row in features if row["observation_id"] in named]
+    assert_same(f"features of {day}", chosen, wanted, ("observation_id",), wanted[0] if wanted else ())
 
 
-def table_bytes(table: pa.Table) -> list[tuple]:
-    """Rows as tuples in order, for comparing tables exactly, doubles by their bits."""
-    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+def of_lake(root: Path, day: str, digest: str) -> Callable[[str], list[dict]]:
+    """A reader of one session and param set of a lake, by the models' names."""
+    folders = {"observation_features": "physics"}
+    return lambda name: silver(root, folders.get(name, name), day, digest)

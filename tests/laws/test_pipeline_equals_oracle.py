@@ -24,6 +24,7 @@ from tests.e2e.support import (
     assert_day_equals_oracle,
     assert_same,
     front_contracts,
+    of_lake,
     rows,
     run_dbt,
     silver,
@@ -152,13 +153,13 @@ def test_staging_and_bars(lake: Path, days: dict[str, Day]):
     "date", ["2025-10-30", "2025-10-31", CLOCK_CHANGED, "2025-11-26", HOLIDAY, EARLY_CLOSE, ROLL, AFTER_ROLL]
 )
 def test_regular_hours(lake: Path, oracle, date: str):
-    assert_day_equals_oracle(lake, oracle(date, DEFAULT), SETS["default"], choose=few)
+    assert_day_equals_oracle(of_lake(lake, date, SETS["default"]), oracle(date, DEFAULT), choose=few)
 
 
 @pytest.mark.parametrize("date", [CLOCK_CHANGED, HOLIDAY])
 def test_the_whole_session(lake: Path, oracle, date: str):
     """`all` mode: from the Sunday open over the clock change, and through a holiday."""
-    assert_day_equals_oracle(lake, oracle(date, OVERNIGHT), SETS["overnight"], choose=few)
+    assert_day_equals_oracle(of_lake(lake, date, SETS["overnight"]), oracle(date, OVERNIGHT), choose=few)
 
 
 @pytest.mark.parametrize("date", ["2025-11-26", AFTER_ROLL])
