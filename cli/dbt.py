@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,5 +68,13 @@ def _reasons(outcome: Any) -> str:
     if not failed:
         return " ".join(str(outcome.exception or "no reason given; run dbt itself").split())
     skipped = sum(str(result.status) == "skipped" for result in results)
-    told = "; ".join(f"{result.node.name}: {' '.join((result.message or '').split())}" for result in failed)
+    told = "; ".join(f"{result.node.name}: {_cause(result.message or '')}" for result in failed)
     return told + (f" ({skipped} nodes after them were skipped)" if skipped else "")
+
+
+def _cause(message: str) -> str:
+    """A failure in one line; of a Python model's traceback only the exception itself."""
+    if "Traceback (most recent call last)" in message:
+        raised = [line for line in message.splitlines() if re.match(r"\s*[\w.]*(Error|Exception)\b.*:", line)]
+        message = raised[-1] if raised else message
+    return " ".join(message.split())
