@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pyarrow as pa
+
+from ingest.parquet_decimal import schema_bytes
 
 ROW_GROUP_ROWS = 122_880
 TS_EVENT_MIN_NS = 946_684_800_000_000_000  # 2000-01-01, exclusive
@@ -35,6 +38,11 @@ class BronzeSchema:
 
     DELTA = ("ts_event_ns", "ts_recv_ns", "sequence", "ordinal", "ts_in_delta")
     STATISTICS = ("ts_event_ns", "sequence", "contract", "instrument_id")
+
+    @cached_property
+    def footer_schema(self) -> bytes:
+        """The schema as it stands in the footer of its files."""
+        return schema_bytes(self.arrow, self.parquet_options())
 
     @property
     def schema_hash(self) -> str:

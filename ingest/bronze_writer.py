@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.bronze_schema import ROW_GROUP_ROWS, BronzeSchema
-from ingest.parquet_decimal import as_integers, mantissas, put_schema, schema_bytes
+from ingest.parquet_decimal import as_integers, mantissas, put_schema
 from lake.atomic import fsync_file, sha256_file
 from lake.digest import ContentDigest
 
@@ -108,7 +108,7 @@ class PartitionWriter:
 
     def close(self) -> BronzeFile:
         self._writer.close()
-        put_schema(self._staged, schema_bytes(self._schema.arrow, self._schema.parquet_options()))
+        put_schema(self._staged, self._schema.footer_schema)
         fsync_file(self._staged)
         return BronzeFile(
             staged=self._staged,

@@ -41,7 +41,10 @@ def mantissas(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def schema_bytes(schema: pa.Schema, options: dict) -> bytes:
-    """The schema as it stands in the footer of a file that pyarrow writes with these options."""
+    """The schema as it stands in the footer of a file that pyarrow writes with these options.
+
+    To be kept by the caller: it costs as much as a small file.
+    """
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, schema, **options):
         pass
