@@ -67,6 +67,7 @@ def test_a_project_that_does_not_parse_says_why(project, root):
 
 
 def test_a_traceback_is_told_as_its_exception() -> None:
-    message = "Python model failed:\nTraceback (most recent call last):\n  File x, line 3\n  ValueError: ts was 3, expected 4\n"
+    message = "Python model failed:\nTraceback (most recent call last):\n  File x, line 3\n"
+    message += "  ValueError: ts was 3, expected 4\n"
     assert dbt._cause(message) == "ValueError: ts was 3, expected 4"
     assert dbt._cause("two\n  lines") == "two lines"
