@@ -10,7 +10,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
-from ingest.parquet_decimal import schema_bytes
+from ingest.parquet_decimal import as_integers, schema_bytes
 
 ROW_GROUP_ROWS = 122_880
 TS_EVENT_MIN_NS = 946_684_800_000_000_000  # 2000-01-01, exclusive
@@ -40,9 +40,15 @@ class BronzeSchema:
     STATISTICS = ("ts_event_ns", "sequence", "contract", "instrument_id")
 
     @cached_property
-    def footer_schema(self) -> bytes:
-        """The schema as it stands in the footer of its files."""
-        return schema_bytes(self.arrow, self.parquet_options())
+    def written(self) -> pa.Schema:
+        """The schema as the writer gets it, prices as integers."""
+        return as_integers(self.arrow)
+
+    @cached_property
+    def footers(self) -> tuple[bytes, bytes]:
+        """The schema in the footer of a file as written, and as it has to be."""
+        options = self.parquet_options()
+        return schema_bytes(self.written, options), schema_bytes(self.arrow, options)
 
     @property
     def schema_hash(self) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.bronze_schema import ROW_GROUP_ROWS, BronzeSchema
-from ingest.parquet_decimal import as_integers, mantissas, put_schema
+from ingest.parquet_decimal import mantissas, put_schema
 from lake.atomic import fsync_file, sha256_file
 from lake.digest import ContentDigest
 
@@ -86,8 +86,7 @@ class PartitionWriter:
         self._first = self._last = 0
         self._digest = ContentDigest(schema.arrow)
         self._schema = schema
-        self._written = as_integers(schema.arrow)
-        self._writer = pq.ParquetWriter(str(self._staged), self._written, **schema.parquet_options())
+        self._writer = pq.ParquetWriter(str(self._staged), schema.written, **schema.parquet_options())
         self._writer.add_key_value_metadata(
             {
                 "schema_name": schema.name,
@@ -103,12 +102,12 @@ class PartitionWriter:
             self._first = ts_first_ns
         self._last = ts_last_ns
         self.rows += table.num_rows
-        self._writer.write_table(mantissas(table, self._written), row_group_size=ROW_GROUP_ROWS)
+        self._writer.write_table(mantissas(table, self._schema.written), row_group_size=ROW_GROUP_ROWS)
         self._digest.update(table)
 
     def close(self) -> BronzeFile:
         self._writer.close()
-        put_schema(self._staged, self._schema.footer_schema)
+        put_schema(self._staged, *self._schema.footers)
         fsync_file(self._staged)
         return BronzeFile(
             staged=self._staged,

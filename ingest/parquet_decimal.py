@@ -49,19 +49,26 @@ def schema_bytes(schema: pa.Schema, options: dict) -> bytes:
     with pq.ParquetWriter(sink, schema, **options):
         pass
     footer = _footer(sink.getvalue().to_pybytes())
-    start, end = _schema_span(footer)
-    return footer[start:end]
+    start = _schema_start(footer)
+    return footer[start : _skip(footer, start + 1, _LIST)]
 
 
-def put_schema(path: Path, encoded: bytes) -> None:
-    """Exchange the schema in the footer of a closed Parquet file; nothing before the footer is touched."""
+def put_schema(path: Path, old: bytes, new: bytes) -> None:
+    """Exchange the schema in the footer of a closed Parquet file; nothing before the footer is touched.
+
+    Raises ValueError when the footer's schema isn't ``old``.
+    """
     with open(path, "r+b") as file:
         end = file.seek(-8, os.SEEK_END)
         length = int.from_bytes(file.read(4), "little")
         file.seek(end - length)
         footer = file.read(length)
-        start, stop = _schema_span(footer)
-        footer = footer[:start] + encoded + footer[stop:]
+        start = _schema_start(footer)
+        if not footer.startswith(old, start):
+            raise ValueError(
+                f"schema in the footer of {path} was another one, expected the one it was written with"
+            )
+        footer = footer[:start] + new + footer[start + len(old) :]
         file.seek(end - length)
         file.write(footer + len(footer).to_bytes(4, "little") + _MAGIC)
         file.truncate()
@@ -72,8 +79,8 @@ def _footer(data: bytes) -> bytes:
     return data[-8 - length : -8]
 
 
-def _schema_span(footer: bytes) -> tuple[int, int]:
-    """Where the schema list stands in FileMetaData: its second field, after the version."""
+def _schema_start(footer: bytes) -> int:
+    """Where the schema list starts in FileMetaData: its second field, after the version."""
     if footer[0] != 0x15:
         raise ValueError(
             f"footer began with {footer[0]:#04x}, expected 0x15, the format version as an integer"
@@ -81,7 +88,7 @@ def _schema_span(footer: bytes) -> tuple[int, int]:
     _, at = _varint(footer, 1)
     if footer[at] != 0x10 | _LIST:
         raise ValueError(f"second field was {footer[at]:#04x}, expected 0x19, the list of schema elements")
-    return at, _skip(footer, at + 1, _LIST)
+    return at
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

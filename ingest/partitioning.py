@@ -28,7 +28,7 @@ WINDOW_ROWS = 16_384  # more than a second of the busiest book; exchanges' clock
 GRACE_NS = 120_000_000_000  # how long after its end, by ``ts_recv``, an hour stays open for late rows
 BUFFER_BYTES = 112 << 20  # two full buffers of the book and some small ones
 _WRITER_BYTES = 1 << 20  # what an open hour takes beside its buffer; also keeps the number of open files low
-_FIRST_ROWS = 2048  # a new hour's buffer, before it grows to its full size
+_FIRST_ROWS = 2048  # a new hour's buffer, before it grows to a window, then to its full size
 
 
 class _Disordered(Exception):
@@ -70,8 +70,9 @@ class _OpenPartition:
     def _grow_or_write(self) -> None:
         router = self._router
         if self._buffer.capacity < router.buffers.full_rows:
-            router.make_room(self.key, router.buffers.full_bytes)
-            self._buffer = router.buffers.grow(self._buffer)
+            larger = router.buffers.next_rows(self._buffer)
+            router.make_room(self.key, larger * self._buffer.row_bytes)
+            self._buffer = router.buffers.grow(self._buffer, larger)
         else:
             self._write(router.row_group_rows)
 
@@ -101,9 +102,8 @@ class _OpenPartition:
 class _Buffers:
     """Row buffers in a few sizes, one spare of each kept: fresh memory costs as much as the copy into it."""
 
-    def __init__(self, schema: BronzeSchema, full_rows: int) -> None:
-        self.full_rows = full_rows
-        self.full_bytes = full_rows * RowBuffer(schema, 1).row_bytes
+    def __init__(self, schema: BronzeSchema, window_rows: int, full_rows: int) -> None:
+        self.window_rows, self.full_rows = window_rows, full_rows
         self._schema = schema
         self._spare: dict[int, RowBuffer] = {}
 
@@ -113,8 +113,11 @@ class _Buffers:
         buffer.rows = 0
         return buffer
 
-    def grow(self, buffer: RowBuffer) -> RowBuffer:
-        larger = self.take(self.full_rows)
+    def next_rows(self, buffer: RowBuffer) -> int:
+        return self.window_rows if buffer.capacity < self.window_rows else self.full_rows
+
+    def grow(self, buffer: RowBuffer, rows: int) -> RowBuffer:
+        larger = self.take(rows)
         larger.take_over(buffer)
         self.give_back(buffer)
         return larger
@@ -159,7 +162,7 @@ class PartitionRouter:
         self.roots = sorted(set(roots))
         self._root_of_code = np.array([self.roots.index(r) for r in roots], dtype=np.int64)
         self._reread = reread
-        self.buffers = _Buffers(schema, row_group_rows + window_rows)
+        self.buffers = _Buffers(schema, window_rows, row_group_rows + window_rows)
         self._open: dict[tuple[int, int], _OpenPartition] = {}
         self._files: dict[tuple[int, int], BronzeFile] = {}
         self._given_up: set[tuple[int, int]] = set()

@@ -42,7 +42,7 @@ def test_the_file_is_the_one_that_pyarrow_writes(tmp_path: Path, schema: BronzeS
             writer.write_table(given)
             writer.add_key_value_metadata({"delivery_id": "x"})
     assert pq.read_schema(ours) != pq.read_schema(usual)
-    put_schema(ours, schema.footer_schema)
+    put_schema(ours, *schema.footers)
     theirs, mine = pq.ParquetFile(usual), pq.ParquetFile(ours)
     assert mine.schema.equals(theirs.schema)
     assert mine.metadata.to_dict() == theirs.metadata.to_dict() | {
@@ -73,4 +73,13 @@ def test_another_footer_is_refused(tmp_path: Path) -> None:
     data[-8 - int.from_bytes(data[-8:-4], "little")] = 0x18
     path.write_bytes(data)
     with pytest.raises(ValueError, match="footer began with 0x18, expected 0x15"):
-        put_schema(path, b"")
+        put_schema(path, b"", b"")
+
+
+def test_another_schema_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"a": [1]}), path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="was another one"):
+        put_schema(path, *FUTURES_TRADES.footers)
+    assert path.read_bytes() == before
