@@ -66,14 +66,14 @@ def environment_checks() -> Iterator[Check]:
 
 
 def lake_checks(root: Path) -> Iterator[Check]:
-    """Check the root's space and rights, the promised bronze files, and who holds the database file."""
+    """Check the root, its rights and space, the promised bronze files, and who holds the database file."""
     there = next(path for path in (root, *root.parents) if path.exists())
-    writable = os.access(there, os.W_OK)
-    yield (
-        "lake root",
-        str(root),
-        None if writable else f"{there} can't be written; set LAKE_ROOT to another folder",
-    )
+    problem = None
+    if not there.is_dir():
+        problem = f"{there} is a file, expected a folder; set LAKE_ROOT to one"
+    elif not os.access(there, os.W_OK):
+        problem = f"{there} can't be written; set LAKE_ROOT to another folder"
+    yield "lake root", str(root), problem
 
     free = shutil.disk_usage(there).free
     low = f"{free:,} bytes are free, expected {FREE_BYTES_WANTED:,}; free some or move LAKE_ROOT"

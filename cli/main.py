@@ -96,6 +96,10 @@ def is_told(error: Exception) -> bool:
 
 def one_line(error: BaseException) -> str:
     """Return what ``error`` says on a single line; its class name when it says nothing."""
+    if isinstance(error, OSError) and error.filename:
+        return (
+            f"{error.filename}: {error.strerror}; mend that and run again, or set LAKE_ROOT to another folder"
+        )
     return " ".join(str(error).split()) or type(error).__name__
 
 

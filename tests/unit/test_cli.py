@@ -126,6 +126,12 @@ def test_doctor_passes_here_and_fails_on_a_database_it_cannot_open(tmp_path):
     assert [row["check"] for row in json.loads(run.stdout) if not row["ok"]][-1] == "lake.duckdb"
 
 
+def test_doctor_sees_a_root_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    rows = {name: problem for name, _, problem in doctor.lake_checks(tmp_path / "file")}
+    assert "is a file, expected a folder" in rows["lake root"]
+
+
 def test_locked_versions_honour_markers(tmp_path):
     lock = tmp_path / "requirements.lock"
     lock.write_text(
@@ -147,6 +153,9 @@ def test_our_errors_are_told_and_bugs_are_not():
     assert not is_told(TypeError("x"))
     assert one_line(ValueError("two\n  lines")) == "two lines"
     assert one_line(RuntimeError()) == "RuntimeError"
+    assert one_line(PermissionError(13, "Permission denied", "/lake")).startswith(
+        "/lake: Permission denied; "
+    )
 
 
 def test_rows_print_as_flat_json_or_as_a_table(capsys):
