@@ -66,7 +66,9 @@ def _reasons(outcome: Any) -> str:
     results = getattr(outcome.result, "results", None) or []
     failed = [result for result in results if str(result.status) in ("error", "fail", "runtime error")]
     if not failed:
-        return " ".join(str(outcome.exception or "no reason given; run dbt itself").split())
+        told = " ".join(str(outcome.exception or "no reason given; run dbt itself").split())
+        held = "Could not set lock on file" in told
+        return f"{told}; leave that shell or wait for that process, then run again" if held else told
     skipped = sum(str(result.status) == "skipped" for result in results)
     told = "; ".join(f"{result.node.name}: {_cause(result.message or '')}" for result in failed)
     return told + (f" ({skipped} nodes after them were skipped)" if skipped else "")

@@ -66,6 +66,21 @@ def test_a_project_that_does_not_parse_says_why(project, root):
         dbt.invoke(["build"], root=root, project_dir=project)
 
 
+def test_a_lake_that_another_process_holds_says_so_and_what_to_do(project, root):
+    root.mkdir(parents=True, exist_ok=True)
+    code = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(root / "lake.duckdb")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        holder.stdout.readline()
+        with pytest.raises(RuntimeError, match=rf"PID {holder.pid}.* then run again"):
+            dbt.invoke(["build"], root=root, project_dir=project)
+        holder.stdin.close()
+
+
 def test_a_traceback_is_told_as_its_exception() -> None:
     message = "Python model failed:\nTraceback (most recent call last):\n  File x, line 3\n"
     message += "  ValueError: ts was 3, expected 4\n"
