@@ -58,7 +58,7 @@ def demo(
         print_rows([brief(row) for row in figures if row["fold"] in ("pooled", "holdout")], as_json=False)
         print()
     print_rows(rows, as_json=as_json)
-    say("look around: make shell, tickhouse status")
+    say("look around: make shell, .venv/bin/tickhouse status")
 
 
 def brief(row: dict[str, Any]) -> dict[str, Any]:
