@@ -23,7 +23,6 @@ I64 = read_only(nb.int64)
 I32 = read_only(nb.int32)
 I8 = read_only(nb.int8)
 U8 = read_only(nb.uint8)
-F64 = read_only(nb.float64)
 
 _ARROW = {
     np.dtype(np.int64): pa.int64(),

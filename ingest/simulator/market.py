@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -370,9 +370,3 @@ def _trade_records(records: np.ndarray) -> np.ndarray:
     trades = records[(records[:, 3] >> 32 & 0xFF) == TRADE_ACTION, : WORDS["trades"]].copy()
     trades[:, 0] = trades[:, 0] & ~0xFFFF | WORDS["trades"] * 2 | RTYPES["trades"] << 8
     return trades
-
-
-def sessions_before(last: date, count: int) -> list[date]:
-    """The ``count`` trading sessions up to and including ``last``, oldest first."""
-    days = trading_sessions(last - timedelta(days=2 * count + 10), last)
-    return days[-count:]
