@@ -27,8 +27,7 @@ from lake import atomic, versions
 NAME = re.compile(r"^(exp\d{3,})_[a-z0-9]+(?:_[a-z0-9]+)*$")
 FILES = ("model.joblib", "metrics.json", "config.yaml")
 STATUSES = ("running", "completed", "failed", "archived")
-# The head whose out-of-fold Brier skill against the base rate decides promotion (spec/market.md 13.1, gate
-# 9).
+# Its out-of-fold Brier skill against the base rate decides promotion (spec/market.md 13.1, gate 9).
 PRIMARY_HEAD = "tradeable_2"
 LOCK_TIMEOUT_S = 600
 
@@ -81,8 +80,7 @@ def locked(root: Path, experiment: str) -> Iterator[None]:
         yield
 
 
-# --- the folder
-# ---------------------------------------------------------------------------------------------------
+# --- the folder ---------------------------------------------------------------------------------------
 
 
 def write(
@@ -204,8 +202,7 @@ def canonical(value: object) -> object:
     return rebuild(value)
 
 
-# --- experiments.json
-# ---------------------------------------------------------------------------------------------
+# --- experiments.json ---------------------------------------------------------------------------------
 
 
 def read_index(root: Path) -> list[dict]:
@@ -327,8 +324,7 @@ def record_completed(root: Path, stored: Stored) -> None:
         },
         "notes": stored.config["notes"],
     }
-    # The files are the truth and the entry repeats them, so an entry that differs is one that a crash left
-    # behind.
+    # The files are the truth and the entry repeats them: one that differs was left behind by a crash.
     upsert(root, entry, replace=True)
 
 
