@@ -126,8 +126,7 @@ def find(root: Path, experiment: str) -> Stored | None:
     path = _whole(experiments_dir(root) / experiment)
     if path is None:
         return None
-    config = yaml.safe_load((path / "config.yaml").read_text())
-    stored = Stored(path, config, json.loads((path / "metrics.json").read_text()))
+    stored = Stored(path, _read(path / "config.yaml"), _read(path / "metrics.json"))
     if atomic.sha256_file(path / "model.joblib") != stored.metrics["artifact"]["sha256"]:
         return None
     return stored
@@ -143,7 +142,7 @@ def load_model(root: Path, experiment: str) -> dict:
         raise ExperimentError(
             f"experiment {experiment} was not there, expected {', '.join(FILES)}; run `tickhouse train`"
         )
-    expected = json.loads((path / "metrics.json").read_text())["artifact"]["sha256"]
+    expected = _read(path / "metrics.json")["artifact"]["sha256"]
     data = (path / "model.joblib").read_bytes()
     actual = hashlib.sha256(data).hexdigest()
     if actual != expected:
@@ -151,6 +150,20 @@ def load_model(root: Path, experiment: str) -> dict:
             f"{experiment}/model.joblib had sha256 {actual}, expected {expected}; train it again"
         )
     return joblib.load(io.BytesIO(data))
+
+
+def _read(path: Path) -> dict:
+    """A JSON or YAML file that training wrote. Raises ExperimentError with its name when it can't be read."""
+    try:
+        content = (json.loads if path.suffix == ".json" else yaml.safe_load)(path.read_text())
+    except (ValueError, yaml.YAMLError) as error:
+        raise ExperimentError(
+            f"{path} could not be read ({' '.join(str(error).split())}), expected it as training wrote it; "
+            "put it back, or move it away and train again"
+        ) from error
+    if not isinstance(content, dict):
+        raise ExperimentError(f"{path} was no mapping, expected it as training wrote it; put it back")
+    return content
 
 
 def _whole(final: Path) -> Path | None:
@@ -208,7 +221,7 @@ def canonical(value: object) -> object:
 def read_index(root: Path) -> list[dict]:
     """All entries of ``experiments.json`` in order of id; empty when there is none."""
     path = index_path(root)
-    return json.loads(path.read_text())["experiments"] if path.is_file() else []
+    return _read(path)["experiments"] if path.is_file() else []
 
 
 def upsert(root: Path, entry: dict, *, replace: bool = False) -> dict:

@@ -120,6 +120,16 @@ def test_an_altered_model_is_refused_before_it_is_read(tmp_path, monkeypatch):
         experiments.load_model(tmp_path, "exp009_nothing")
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "config.yaml"])
+@pytest.mark.parametrize("text", ["{{{", "[]"])
+def test_a_file_that_was_edited_to_nonsense_is_named(tmp_path, name, text):
+    write(tmp_path, 1)
+    path = experiments.experiments_dir(tmp_path) / NAME / name
+    path.write_text(text)
+    with pytest.raises(experiments.ExperimentError, match=f"^[^\n]*{name} [^\n]*put it back[^\n]*$"):
+        experiments.find(tmp_path, NAME)
+
+
 def test_equal_content_gives_equal_bytes_whatever_strings_are_shared(tmp_path):
     shared = "ab" * 10
     apart = ["ab" * 10, "".join(["ab"] * 10)]
