@@ -100,4 +100,11 @@ def _write_if_changed(path: Path, content: dict) -> None:
 
 
 def _read(path: Path) -> dict:
-    return json.loads(path.read_text()) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{path} was not JSON ({error}); move it away and run again: it is made anew from receipts and commits"
+        ) from error

@@ -184,7 +184,12 @@ class _Ledger:
         path = cls.path(root)
         if not path.exists():
             return cls(root, settings, [])
-        known = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise SimulationError(
+                f"{path} was not JSON ({error}); put it back, or use another root"
+            ) from error
         found = {key: known.get(key) for key in settings}
         if found != settings or known.get("simulation_version") != SIMULATION_VERSION:
             raise SimulationError(

@@ -69,6 +69,19 @@ def test_a_path_that_is_not_there_is_exit_code_1_and_the_rest_lands(root: Path, 
     assert len(result.stdout.splitlines()) == 2
 
 
+def test_a_roll_up_that_is_no_json_is_named_and_can_be_made_anew(root: Path, folder: Path) -> None:
+    runner.invoke(app, ["dbn", str(folder)])
+    manifest = root / "raw" / "manifest.json"
+    whole = manifest.read_text()
+    manifest.write_text("{")
+    told = runner.invoke(app, ["dbn", str(folder)]).exception
+    assert isinstance(told, ValueError)
+    assert f"{manifest} was not JSON" in str(told)
+    manifest.unlink()
+    assert runner.invoke(app, ["dbn", str(folder)]).exit_code == 0
+    assert json.loads(manifest.read_text())["files"] == json.loads(whole)["files"]
+
+
 def test_no_path_is_a_wrong_call(root: Path) -> None:
     result = runner.invoke(app, ["dbn"])
     assert result.exit_code == 2

@@ -215,6 +215,10 @@ def test_a_root_with_another_simulation_or_somebody_elses_file_is_refused(tmp_pa
     files[0].path.unlink()
     assert simulate(tmp_path, [MONDAY], **SMALL)[0].written
 
+    (tmp_path / "raw" / "simulation.json").write_text("{")
+    with pytest.raises(SimulationError, match=r"simulation\.json was not JSON"):
+        simulate(tmp_path, [MONDAY], **SMALL)
+
 
 # --- the book ------------------------------------------------------------------------------------------------------
 
