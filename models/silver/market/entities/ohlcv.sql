@@ -17,51 +17,57 @@ numbered as (
 
 -- Seconds first: the wider bars then roll up thousands of rows, not millions. Two sums give both sides' volume, as
 -- buys less sells and buys plus sells; a second lies in one session, so its date needs no place in the key.
-seconds as (
+bars_1s as (
 
     select
         min(session_date) as session_date,
         contract,
-        {{ idiv('ts_event_ns', 1000000000) }} as second_of_epoch,
+        {{ idiv('ts_event_ns', 1000000000) }} as start_s,
         min_by(tick, event_position) as open_tick,
         max(tick) as high_tick,
         min(tick) as low_tick,
         max_by(tick, event_position) as close_tick,
-        sum(size) as volume,
-        sum(cast(tick as bigint) * size) as notional_ticks,
-        sum(size * aggressor) as signed_volume,
-        sum(size * abs(aggressor)) as known_volume,
+        cast(sum(size) as bigint) as volume,
+        cast(sum(cast(tick as bigint) * size) as bigint) as notional_ticks,
+        cast(sum(size * aggressor) as bigint) as signed_volume,
+        cast(sum(size * abs(aggressor)) as bigint) as known_volume,
         count(*) as n_trades
     from numbered
-    group by contract, second_of_epoch
+    group by contract, start_s
 
 ),
 
-widths as (
+{% for bar_s, narrower in [(60, 'bars_1s'), (120, 'bars_60s')] %}
+    bars_{{ bar_s }}s as (
 
-    select * from (values (1), (60), (120)) as widths (bar_s)
+        select
+            min(session_date) as session_date,
+            contract,
+            {{ idiv(narrower ~ '.start_s', bar_s) }} * {{ bar_s }} as start_s,
+            min_by(open_tick, {{ narrower }}.start_s) as open_tick,
+            max(high_tick) as high_tick,
+            min(low_tick) as low_tick,
+            max_by(close_tick, {{ narrower }}.start_s) as close_tick,
+            cast(sum(volume) as bigint) as volume,
+            cast(sum(notional_ticks) as bigint) as notional_ticks,
+            cast(sum(signed_volume) as bigint) as signed_volume,
+            cast(sum(known_volume) as bigint) as known_volume,
+            cast(sum(n_trades) as bigint) as n_trades
+        from {{ narrower }}
+        group by contract, {{ idiv(narrower ~ '.start_s', bar_s) }}
 
-),
+    ),
+{% endfor %}
 
 bars as (
 
-    select
-        seconds.session_date,
-        seconds.contract,
-        widths.bar_s,
-        {{ idiv('seconds.second_of_epoch', 'widths.bar_s') }} * widths.bar_s as start_s,
-        min_by(seconds.open_tick, seconds.second_of_epoch) as open_tick,
-        max(seconds.high_tick) as high_tick,
-        min(seconds.low_tick) as low_tick,
-        max_by(seconds.close_tick, seconds.second_of_epoch) as close_tick,
-        cast(sum(seconds.volume) as bigint) as volume,
-        cast(sum(seconds.notional_ticks) as bigint) as notional_ticks,
-        cast(sum(seconds.known_volume + seconds.signed_volume) as bigint) as twice_buy_vol,
-        cast(sum(seconds.known_volume - seconds.signed_volume) as bigint) as twice_sell_vol,
-        cast(sum(seconds.n_trades) as bigint) as n_trades
-    from seconds
-    cross join widths
-    group by seconds.session_date, seconds.contract, widths.bar_s, start_s
+    {% for bar_s in [1, 60, 120] %}
+        select
+            *,
+            {{ bar_s }} as bar_s
+        from bars_{{ bar_s }}s
+        {{ 'union all' if not loop.last }}
+    {% endfor %}
 
 )
 
@@ -80,7 +86,7 @@ select
     close_tick,
     volume,
     notional_ticks,
-    {{ idiv('twice_buy_vol', 2) }} as buy_vol,
-    {{ idiv('twice_sell_vol', 2) }} as sell_vol,
+    {{ idiv('known_volume + signed_volume', 2) }} as buy_vol,
+    {{ idiv('known_volume - signed_volume', 2) }} as sell_vol,
     n_trades
 from bars
