@@ -1,6 +1,5 @@
 """`tickhouse status`: what is landed and built, per dataset."""
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.output import print_rows, say
+from lake import atomic
 from lake.bronze import visible_files
 from lake.commits import Partition, read_partitions
 from lake.paths import bronze_dir, lake_dir, lake_root, receipts_dir
@@ -81,7 +81,7 @@ def built_status(root: Path) -> list[dict[str, Any]]:
 
 def quarantine_status(root: Path) -> list[dict[str, Any]]:
     """One row per raw file that couldn't be landed whole, with the reason, in order of its receipt."""
-    receipts = [json.loads(path.read_text()) for path in sorted(receipts_dir(root).glob("receipt-*.json"))]
+    receipts = [atomic.read_json(path) for path in sorted(receipts_dir(root).glob("receipt-*.json"))]
     return [
         _row(
             receipt["path"],

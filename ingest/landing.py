@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -59,7 +58,7 @@ def ingest_lock(root: Path) -> Iterator[None]:
 
 def read_receipt(root: Path, delivery_id: str) -> dict | None:
     path = _receipt_path(root, delivery_id)
-    return json.loads(path.read_text()) if path.is_file() else None
+    return atomic.read_json(path) if path.is_file() else None
 
 
 def hash_source(path: Path, progress: Callable[[int], None] | None = None) -> str:
@@ -239,7 +238,7 @@ def sweep_orphans(root: Path) -> list[str]:
     bronze = bronze_dir(root)
     visible, removed = set(), []
     for record_path in sorted(bronze.glob("*/*/_metadata/date=*/commit-*.json")):
-        record = json.loads(record_path.read_text())
+        record = atomic.read_json(record_path)
         receipt = read_receipt(root, record["delivery_id"])
         if receipt is not None and receipt["status"] in VISIBLE_STATUS:
             visible.update(f["path"] for f in record["files"])
@@ -261,7 +260,7 @@ def _take_back(root: Path, stage: Path) -> None:
     """
     plan_path = stage / "plan.json"
     if plan_path.is_file():
-        plan = json.loads(plan_path.read_text())
+        plan = atomic.read_json(plan_path)
         delivery_id = stage.name.removeprefix(_PREFIX)
         receipt = read_receipt(root, delivery_id)
         done = receipt is not None and _is_receipt_of(receipt, plan)

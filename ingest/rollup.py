@@ -27,7 +27,7 @@ _FILE_KEYS = (
 
 def write_rollups(root: Path) -> None:
     """Bring both manifests up to date; one that already says the same is left alone, its time included."""
-    receipts = [json.loads(p.read_text()) for p in sorted(receipts_dir(root).glob("receipt-*.json"))]
+    receipts = [atomic.read_json(p) for p in sorted(receipts_dir(root).glob("receipt-*.json"))]
     entries = [{k: r.get(k) for k in _FILE_KEYS} for r in receipts]
     entries.sort(key=lambda e: (str(e["path"]), e["sha256"]))
     _write_if_changed(root / "raw" / "manifest.json", {"files": entries})
@@ -40,7 +40,7 @@ def _bronze(root: Path, receipts: dict[str, dict]) -> dict:
     partitions: dict[tuple, dict] = {}
     gaps = []
     for path in bronze_dir(root).glob("*/*/_metadata/date=*/commit-*.json"):
-        record = json.loads(path.read_text())
+        record = atomic.read_json(path)
         receipt = receipts.get(record["delivery_id"])
         if receipt is None or receipt["status"] not in VISIBLE_STATUS:
             continue

@@ -64,6 +64,21 @@ def write_json(path: Path, obj: object) -> None:
     write_text(path, json.dumps(obj, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> dict:
+    """A small file that this project wrote. Raises ValueError naming the file when it isn't a JSON object."""
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{path} was no JSON ({error}), expected what was written; restore it from a copy"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path} was a {type(content).__name__}, expected a JSON object; restore it from a copy"
+        )
+    return content
+
+
 def sha256_file(path: Path) -> str:
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from lake import atomic
 from lake.paths import bronze_dir, receipts_dir
 
 VISIBLE_STATUS = {"landed", "archived"}
@@ -46,7 +47,7 @@ def visible_files(root: Path) -> list[BronzeFile]:
     receipts: dict[str, bool] = {}
     files = []
     for record_path in bronze.glob("*/*/_metadata/date=*/commit-*.json"):
-        record = json.loads(record_path.read_text())
+        record = atomic.read_json(record_path)
         delivery = record["delivery_id"]
         if delivery not in receipts:
             receipts[delivery] = _has_receipt(root, delivery)
@@ -81,4 +82,4 @@ def empty_file(root: Path, name: str, keys: list[str]) -> Path:
 
 def _has_receipt(root: Path, delivery_id: str) -> bool:
     path = receipts_dir(root) / f"receipt-{delivery_id}.json"
-    return path.is_file() and json.loads(path.read_text())["status"] in VISIBLE_STATUS
+    return path.is_file() and atomic.read_json(path)["status"] in VISIBLE_STATUS

@@ -55,7 +55,7 @@ class Partition:
     def status(self) -> dict[str, object]:
         """``{"status": "ok" | "failed", "error": …}``. A date is ok only after the data tests said so."""
         try:
-            return json.loads(_status_path(self.folder, self.commit).read_text())
+            return atomic.read_json(_status_path(self.folder, self.commit))
         except FileNotFoundError:
             return {"status": "failed", "error": "not tested since it was built; run `dbt build`"}
 

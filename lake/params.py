@@ -26,7 +26,9 @@ LEVEL_KINDS = {
     "USER",
 }
 ENUMS = {"event_hours": {"rth", "all"}, "theta_mode": {"dollars", "atr"}}
-# Windows in seconds and milliseconds: each must be a whole number of grid cells, so that sums over cells are exact.
+FRACTIONS = ("WEAK_PERCENTILE", "BARRIER_MIN_VISIBLE", "THETA_1_FRACTION")
+MAY_BE_ZERO_OR_LESS = ("RISK_FREE", "HYSTERESIS")
+# Windows in seconds: each must be a whole number of grid cells, so that sums over cells are exact.
 WINDOWS_S = ("W_b", "W_t", "W_g", "W_wall", "REARM_S", "WEAK_LOOKBACK", "GAP_S", "CONFIRMATION_WINDOWS")
 
 
@@ -74,7 +76,14 @@ def _resolve(name: str, params_dir: Path, seen: tuple[str, ...]) -> dict[str, ob
         raise ParamError(
             f"param set was {name!r}, expected one of {', '.join(names(params_dir))}; add params/{name}.yaml"
         )
-    own = yaml.safe_load(path.read_text()) or {}
+    try:
+        own = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ParamError(f"params/{name}.yaml is no YAML: {' '.join(str(error).split())}; mend it") from error
+    if not isinstance(own, dict):
+        raise ParamError(
+            f"params/{name}.yaml was a {type(own).__name__}, expected `key: value` lines; mend it"
+        )
     parent = own.pop("extends", None)
     if parent is None:
         if name != "default":
@@ -121,6 +130,24 @@ def _check(values: dict[str, object], name: str) -> None:
         raise ParamError(
             f"params/{name}.yaml: level_kinds has unknown {', '.join(unknown)}; "
             f"known are {', '.join(sorted(LEVEL_KINDS))}"
+        )
+    judged_apart = {*MAY_BE_ZERO_OR_LESS, *WINDOWS_S, "grid_ms"}
+    for key, value in values.items():
+        if isinstance(value, int | float) and value <= 0 and key not in judged_apart:
+            raise ParamError(f"params/{name}.yaml: {key} was {value}, expected a positive number")
+    for key in FRACTIONS:
+        if values[key] > 1:
+            raise ParamError(f"params/{name}.yaml: {key} was {values[key]}, expected a fraction, at most 1")
+    if values["HYSTERESIS"] < 0:
+        raise ParamError(f"params/{name}.yaml: HYSTERESIS was {values['HYSTERESIS']}, expected 0 or more")
+    if values["TOUCH_BAND"] > values["MONITOR_BAND"]:
+        raise ParamError(
+            f"params/{name}.yaml: TOUCH_BAND was {values['TOUCH_BAND']}, "
+            f"expected at most MONITOR_BAND = {values['MONITOR_BAND']}"
+        )
+    if not values["CONFIRMATION_WINDOWS"]:
+        raise ParamError(
+            f"params/{name}.yaml: CONFIRMATION_WINDOWS was empty, expected at least one window in s"
         )
     grid_ms = values["grid_ms"]
     if grid_ms <= 0 or 1000 % grid_ms:

@@ -7,8 +7,14 @@ PROJECT_DIR = Path(__file__).resolve().parent.parent
 
 
 def lake_root() -> Path:
-    """Absolute root of all data: the environment's ``LAKE_ROOT``, or ``data/`` beside dbt_project.yml."""
-    return Path(os.environ.get("LAKE_ROOT") or PROJECT_DIR / "data").expanduser().resolve()
+    """Absolute root of all data: the environment's ``LAKE_ROOT``, or ``data/`` beside dbt_project.yml.
+
+    Raises NotADirectoryError when that is a file.
+    """
+    root = Path(os.environ.get("LAKE_ROOT") or PROJECT_DIR / "data").expanduser().resolve()
+    if root.exists() and not root.is_dir():
+        raise NotADirectoryError(f"LAKE_ROOT was {root}, a file; expected a folder, name another")
+    return root
 
 
 def lake_dir(root: Path) -> Path:
@@ -30,10 +36,3 @@ def receipts_dir(root: Path) -> Path:
 
 def runs_dir(root: Path) -> Path:
     return root / "_meta" / "runs"
-
-
-def partition_dir(dataset: Path, date: str, params_digest: str | None = None) -> Path:
-    """Folder of one partition of a silver or gold dataset; ``date`` is ISO, ``params_digest`` any length ≥ 8."""
-    if params_digest is not None:
-        dataset = dataset / f"params={params_digest[:8]}"
-    return dataset / f"date={date}"

@@ -6,6 +6,7 @@ plans and publishes.
 
 import os
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 from dbt.adapters.duckdb.plugins import BasePlugin
@@ -32,12 +33,17 @@ class Plugin(BasePlugin):
     """Operations ``register``, ``plan``, ``contract``, ``publish``, ``finish``, ``end``; each takes its job dict."""
 
     def initialize(self, plugin_config: dict) -> None:
-        self.root = lake_root()
+        try:
+            self.root = lake_root()
+            stage_dir(self.root).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DbtRuntimeError(
+                f"the lake can't be written: {error}; LAKE_ROOT names its folder"
+            ) from error
         self.run = _Run()
         self.locks: dict[str, Locks] = {}
         self.shown: dict[str, set[Path]] = {}
         self.files: list[bronze.BronzeFile] = []
-        stage_dir(self.root).mkdir(parents=True, exist_ok=True)
 
     def store(self, target_config: object) -> None:
         job = target_config.config
@@ -107,6 +113,7 @@ class Plugin(BasePlugin):
         locks.take(folder, map(plan.dataset_folder, plan.dataset_parents(node, graph)), LOCK_TIMEOUT_S)
         for stray in stage_dir(self.root).glob(f"{node['alias']}@*.parquet"):
             stray.unlink()
+        start_date, end_date = _span(job["start_date"], job["end_date"])
         job["plan"] = planned = plan.plan(
             self.root,
             node,
@@ -114,8 +121,8 @@ class Plugin(BasePlugin):
             _macros(),
             selected=job["selected"],
             param_set=job["param_set"],
-            start_date=_iso(job["start_date"]),
-            end_date=_iso(job["end_date"]),
+            start_date=start_date,
+            end_date=end_date,
             full_refresh=job["full_refresh"],
             visible=self.files,
         )
@@ -326,3 +333,19 @@ def _source_keys(graph: dict, name: str) -> list[str]:
 
 def _iso(value: object) -> str | None:
     return None if value is None else str(value)
+
+
+def _span(start: object, end: object) -> tuple[str | None, str | None]:
+    """The dates that narrow a build, as ISO text: compared as text, so `tomorrow` must not pass."""
+    for name, value in (("start_date", start), ("end_date", end)):
+        if value is not None:
+            try:
+                if date.fromisoformat(str(value)).isoformat() != str(value):
+                    raise ValueError
+            except ValueError:
+                raise plan.PlanError(f"{name} was {value!r}, expected a date such as 2025-12-15") from None
+    if start is not None and end is not None and str(start) >= str(end):
+        raise plan.PlanError(
+            f"start_date was {start}, expected one before end_date = {end}, which is exclusive"
+        )
+    return _iso(start), _iso(end)

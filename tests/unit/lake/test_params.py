@@ -78,3 +78,27 @@ def test_a_bad_set_is_refused_with_file_and_key(folder, text, message):
 def test_an_unknown_name_lists_the_known(folder):
     with pytest.raises(params.ParamError, match="expected one of default"):
         params.load("defualt", folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("extends: default\nDELTA_LIQ_NORM: 0\n", "DELTA_LIQ_NORM was 0, expected a positive number"),
+        (
+            "extends: default\nLOOKFORWARD_MINUTES: -8\n",
+            "LOOKFORWARD_MINUTES was -8, expected a positive number",
+        ),
+        ("extends: default\nTOUCH_BAND: 0.5\n", "TOUCH_BAND was 0.5, expected at most MONITOR_BAND"),
+        ("extends: default\nWEAK_PERCENTILE: 1.5\n", "WEAK_PERCENTILE was 1.5, expected a fraction"),
+        ("extends: default\nCONFIRMATION_WINDOWS: []\n", "CONFIRMATION_WINDOWS was empty"),
+        ("extends: default\nW_b: [1\n", "params/odd.yaml is no YAML"),
+        ("- extends\n- default\n", "params/odd.yaml was a list, expected `key: value` lines"),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "default.yaml").write_text((params.PARAMS_DIR / "default.yaml").read_text())
+    (tmp_path / "odd.yaml").write_text(text)
+    with pytest.raises(params.ParamError) as refused:
+        params.load("odd", tmp_path)
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -12,7 +12,7 @@ def model(dbt, session):
     dbt.config(materialized="dataset")
     params = json.loads(session.sql("select getvariable('p_params')").fetchone()[0])
     day = dbt.ref("dim_session").to_arrow_table().to_pylist()[0]
-    contract = dbt.ref("dim_front_month").project("contract").fetchone()[0]
+    front = dbt.ref("dim_front_month").project("contract").fetchone()
     ratios = dbt.ref("dim_es_spy_ratio").order("asof_ns").to_arrow_table()
 
     # A touch is emitted where the longest confirmation and its outcome window still fit into event hours.
@@ -22,13 +22,15 @@ def model(dbt, session):
         if whole
         else (day["rth_open_ns"], day["rth_close_ns"])
     )
-    emit_until_ns = end_ns - (480 + params["LOOKFORWARD_MINUTES"] * 60) * SECOND_NS
+    emit_until_ns = (
+        end_ns - (max(params["CONFIRMATION_WINDOWS"]) + params["LOOKFORWARD_MINUTES"] * 60) * SECOND_NS
+    )
     if day["is_holiday"] and not whole:
         emit_until_ns = emit_from_ns
 
     return detect(
         dbt.ref("levels").to_arrow_table(),
-        dbt.ref("stg_futures__trades").filter(f"contract = '{contract}'").to_arrow_table(),
+        dbt.ref("stg_futures__trades").filter(f"contract = '{front[0] if front else ''}'").to_arrow_table(),
         **{name: params[name] for name in BANDS},
         emit_from_ns=emit_from_ns,
         emit_until_ns=emit_until_ns,
