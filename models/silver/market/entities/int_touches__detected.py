@@ -5,6 +5,7 @@ import json
 from physics.touches import detect
 
 SECOND_NS = 1_000_000_000
+LAST_CONFIRMATION_S = 480  # of the definition of a touch, whatever windows a param set has (spec, 5.5)
 BANDS = ("MONITOR_BAND", "TOUCH_BAND", "HYSTERESIS", "REARM_S")
 
 
@@ -22,9 +23,7 @@ def model(dbt, session):
         if whole
         else (day["rth_open_ns"], day["rth_close_ns"])
     )
-    emit_until_ns = (
-        end_ns - (max(params["CONFIRMATION_WINDOWS"]) + params["LOOKFORWARD_MINUTES"] * 60) * SECOND_NS
-    )
+    emit_until_ns = end_ns - (LAST_CONFIRMATION_S + params["LOOKFORWARD_MINUTES"] * 60) * SECOND_NS
     if day["is_holiday"] and not whole:
         emit_until_ns = emit_from_ns
 
