@@ -58,6 +58,13 @@ def test_steps_are_private(models):
     assert open_steps == []
 
 
+def test_what_holds_rows_is_a_dataset(models):
+    """A Python model is a table unless its own file says otherwise (lesson: python-model-materialization)."""
+    kinds = {node["name"]: node["config"]["materialized"] for node in models.values()}
+    assert {name for name, kind in kinds.items() if kind != "dataset"} == {"stg_futures__mbp10"}
+    assert kinds["stg_futures__mbp10"] == "view"  # by the specification: too wide to be written twice
+
+
 def test_each_forbidden_dependency_is_seen():
     def model(name: str, folder: str, *parents: str, access: str = "protected") -> dict[str, Any]:
         path = f"models/{folder}/{name}.sql"
