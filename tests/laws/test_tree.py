@@ -79,7 +79,7 @@ def test_no_data_and_nothing_large():
         (SECRETS, "AKIA" + "ABCD" * 4, "AKIA"),
         (SECRETS, "API_KEY = '" + "abcd" * 6 + "'", "API_KEY = os.environ['MASSIVE_API_KEY']"),
         (MACHINE_PATHS, "open('/" + "home/ann/x')", "src/home/x"),
-        (MACHINE_PATHS, '"/' + 'root/.cache"', "$LAKE_ROOT/root/x"),
+        (MACHINE_PATHS, '"/' + 'root/.cache"', "$LAKE_ROOT/" + "root/x"),
         (REGISTRIES, "https:" + "//mirror.example/simple/", "https:" + "//example.com/simple"),
         (REGISTRIES, "pip install --index" + "-url x", "an index of urls"),
     ],
