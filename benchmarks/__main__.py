@@ -90,9 +90,14 @@ def simulator(scratch: Path, share: float, runs: int) -> Measured:
 
 
 def _physics_day(scratch: Path, share: float) -> dict[str, Path]:
+    """A synthetic day's records and trades, made in a process of its own: its memory is none of the bench's."""
     from benchmarks import bench_physics  # noqa: PLC0415
 
-    return bench_physics.make_day(scratch / "day", rows=int(FULL_DAY_ROWS * share))
+    folder, rows = scratch / "day", int(FULL_DAY_ROWS * share)
+    make = "import sys; from pathlib import Path; from benchmarks.bench_physics import make_day; "
+    make += "make_day(Path(sys.argv[1]), rows=int(sys.argv[2]))"
+    subprocess.run([sys.executable, "-c", make, str(folder), str(rows)], cwd=PROJECT_DIR, check=True)
+    return bench_physics.make_day(folder, rows=rows)
 
 
 def book_tape(scratch: Path, share: float, runs: int) -> Measured:
