@@ -25,9 +25,8 @@ from tests.oracle.tape import tape_row
 
 GRID_NS = DEFAULT["grid_ms"] * MS_NS
 
-needs_real_hour = pytest.mark.skipif(
-    not real_hour.FOLDER.exists(), reason=f"the files of {real_hour.FOLDER.name} are not beside the checkout"
-)
+NO_REAL_HOUR = f"the files of {real_hour.FOLDER.name} are not beside the checkout"
+needs_real_hour = pytest.mark.skipif(not real_hour.FOLDER.exists(), reason=NO_REAL_HOUR)
 
 
 def seeds(few: int, many: int) -> Callable:
