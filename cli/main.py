@@ -1,18 +1,16 @@
 """The `tickhouse` command. Groups are imported when they are called, so that `--help` stays instant."""
 
-import importlib
 import logging
 import os
 import sys
-from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
+from cli.lazy import Commands, lazy_group
 from lake.paths import PROJECT_DIR
 
 # name: (module, one line of help). The module holds a Typer app called `app`.
-COMMANDS = {
+COMMANDS: Commands = {
     "simulate": ("cli.simulate", "Write raw files out of the simulator."),
     "ingest": ("cli.ingest", "Land raw files as bronze."),
     "status": ("cli.status", "Show what is landed and built, and how fresh it is."),
@@ -20,38 +18,8 @@ COMMANDS = {
     "demo": ("cli.demo", "Simulate, ingest, build and train; report what was made and where."),
     "doctor": ("cli.doctor", "Check the environment and the lake."),
 }
-GROUPS = {"simulate", "ingest"}  # commands with subcommands, also while they have only one
-
-
-class LazyCommand(TyperCommand):
-    """A name and a line of help; `load` imports the command behind them."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name, help=COMMANDS[name][1])
-
-    def load(self) -> Any:
-        app = importlib.import_module(COMMANDS[self.name][0]).app
-        command = typer.main.get_group(app) if self.name in GROUPS else typer.main.get_command(app)
-        command.name = self.name
-        return command
-
-
-class LazyGroup(TyperGroup):
-    """The root: lists every command without importing one, and imports the one that is called."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        return LazyCommand(cmd_name) if cmd_name in COMMANDS else None
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        name, command, rest = super().resolve_command(ctx, args)
-        return name, command.load() if isinstance(command, LazyCommand) else command, rest
-
-
 app = typer.Typer(
-    cls=LazyGroup,
+    cls=lazy_group(COMMANDS),
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cli.main import COMMANDS, GROUPS, LazyCommand
+from cli.lazy import load, subcommands
+from cli.main import COMMANDS
 from tests.laws.repository import PROJECT_DIR, text_of, tracked_files
 
 README_LINES = 150
@@ -35,19 +36,25 @@ def command_error(words: list[str]) -> str | None:
     name = words[0]
     if name not in COMMANDS:
         return f"no command {name}"
-    command: Any = LazyCommand(name).load()
+    command: Any = load(COMMANDS, name)
     rest = words[1:]
-    if name in GROUPS:
+    while subs := subcommands(command):
         if not rest or rest[0].startswith("-"):
             return None
-        if rest[0] not in command.commands:
+        if rest[0] not in subs:
             return f"{name} has no subcommand {rest[0]}"
-        command, rest = command.commands[rest[0]], rest[1:]
+        command, rest = subs[rest[0]], rest[1:]
     known = {option for param in command.params for option in (*param.opts, *param.secondary_opts)} | {
         "--help"
     }
     unknown = [word.partition("=")[0] for word in rest if word.startswith("--")]
     return next((f"{name} has no option {option}" for option in unknown if option not in known), None)
+
+
+def leaves(command: Any) -> list[Any]:
+    """The commands that do something: ``command`` itself, or what stands below it."""
+    subs = subcommands(command)
+    return [leaf for sub in subs.values() for leaf in leaves(sub)] if subs else [command]
 
 
 def errors(line: str) -> list[str]:
@@ -124,8 +131,7 @@ def test_what_the_makefile_calls_exists():
 def test_every_command_has_help_with_an_example():
     bare = []
     for name in COMMANDS:
-        command = LazyCommand(name).load()
-        for sub in command.commands.values() if name in GROUPS else [command]:
+        for sub in leaves(load(COMMANDS, name)):
             assert sub.help, sub.name
             text = f"{sub.help} {sub.epilog or ''}"
             if "Example" not in text or f"tickhouse {name}" not in text:
@@ -136,8 +142,7 @@ def test_every_command_has_help_with_an_example():
 def test_printed_output_can_be_json():
     deaf = []
     for name in COMMANDS:
-        command = LazyCommand(name).load()
-        for sub in command.commands.values() if name in GROUPS else [command]:
+        for sub in leaves(load(COMMANDS, name)):
             if not any("--json" in param.opts for param in sub.params):
                 deaf.append(f"{name} {sub.name}")
     assert deaf == []

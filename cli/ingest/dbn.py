@@ -1,4 +1,4 @@
-"""`tickhouse ingest …`: land raw files as bronze."""
+"""`tickhouse ingest dbn`: land Databento files as bronze."""
 
 import sys
 from pathlib import Path
@@ -11,17 +11,12 @@ from cli.output import print_rows, say
 from ingest.dbn import find_files, ingest
 from lake.paths import lake_root
 
-app = typer.Typer(add_completion=False, no_args_is_help=True)
+app = typer.Typer(add_completion=False)
 
 _FIELDS = (
     "path", "status", "reason", "schema", "date", "rows", "partitions", "ts_first_ns", "ts_last_ns",
     "bytes_in", "bytes_out", "delivery_id", "raw_path",
 )  # fmt: skip
-
-
-@app.callback()
-def ingest_group() -> None:
-    """Land raw files as bronze."""
 
 
 @app.command(

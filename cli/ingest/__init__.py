@@ -1,0 +1,16 @@
+"""`tickhouse ingest …`: land raw files as bronze. One module per source."""
+
+import typer
+
+from cli.lazy import Commands, lazy_group
+
+COMMANDS: Commands = {
+    "dbn": ("cli.ingest.dbn", "Land Databento files."),
+}
+
+app = typer.Typer(cls=lazy_group(COMMANDS), add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def ingest_group() -> None:
+    """Land raw files as bronze."""
