@@ -67,6 +67,10 @@ class Pipeline:
         for node in nodes.values():
             if node["resource_type"] == "seed":
                 self._seed(node)
+        for source in manifest["sources"].values():
+            if source["name"] not in SOURCES:  # nothing is landed of it
+                listed = ", ".join(f"cast(null as {t}) as {quote(n)}" for n, t in columns(source))
+                self.con.execute(f"create view bronze.{source['name']} as select {listed} where false")
         self.market(([], []))
         self.models = [
             Model(n, [nodes[u] for u in n["depends_on"]["nodes"] if u in nodes]) for n in _in_order(nodes)
