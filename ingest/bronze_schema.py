@@ -1,4 +1,4 @@
-"""The canonical schemas of bronze futures and how their Parquet files are encoded. The same for every
+"""The canonical schemas of bronze market data and how their Parquet files are encoded. The same for every
 source.
 """
 
@@ -37,7 +37,7 @@ class BronzeSchema:
     dictionary: list[str] = field(repr=False)
 
     DELTA = ("ts_event_ns", "ts_recv_ns", "sequence", "ordinal", "ts_in_delta")
-    STATISTICS = ("ts_event_ns", "sequence", "contract", "instrument_id")
+    STATISTICS = ("ts_event_ns", "sequence", "contract", "option_symbol", "instrument_id")
 
     @cached_property
     def written(self) -> pa.Schema:
@@ -134,4 +134,57 @@ FUTURES_MBP10 = BronzeSchema(
         ]
     ),
     dictionary=[*_LOW_CARDINALITY, "action", "price", *LEVEL_PRICES],
+)
+
+
+_CONDITIONS = pa.list_(pa.field("element", pa.int16(), nullable=False))
+_OPTIONS_DICTIONARY = [
+    "source", "delivery_id", "option_symbol", "exp_date", "strike", "right", "price", "size",
+    "aggressor", "exchange", "conditions.list.element", "correction",
+]  # fmt: skip
+_STOCKS_DICTIONARY = [
+    "source", "delivery_id", "price", "size", "exchange", "conditions.list.element", "correction",
+]  # fmt: skip
+
+OPTIONS_TRADES = BronzeSchema(
+    name="options.trades.v1",
+    version=1,
+    folder="options/trades",
+    arrow=pa.schema(
+        [
+            *_COMMON,
+            _field("option_symbol", CONTRACT),
+            _field("exp_date", pa.date32()),
+            _field("strike", pa.decimal64(12, 3)),
+            _field("right", TEXT),
+            _field("price", PRICE),
+            _field("size", pa.int32()),
+            _field("opt_bid", PRICE, nullable=True),
+            _field("opt_ask", PRICE, nullable=True),
+            _field("aggressor", pa.int8()),
+            _field("exchange", pa.int16(), nullable=True),
+            _field("conditions", _CONDITIONS, nullable=True),
+            _field("sequence", pa.int64(), nullable=True),
+            _field("correction", pa.int8(), nullable=True),
+        ]
+    ),
+    dictionary=_OPTIONS_DICTIONARY,
+)
+STOCKS_TRADES = BronzeSchema(
+    name="stocks.trades.v1",
+    version=1,
+    folder="stocks/trades",
+    arrow=pa.schema(
+        [
+            *_COMMON,
+            _field("price", PRICE),
+            _field("size", pa.decimal64(18, 6)),
+            _field("exchange", pa.int16(), nullable=True),
+            _field("conditions", _CONDITIONS, nullable=True),
+            _field("sequence", pa.int64(), nullable=True),
+            _field("trade_id", pa.string(), nullable=True),
+            _field("correction", pa.int8(), nullable=True),
+        ]
+    ),
+    dictionary=_STOCKS_DICTIONARY,
 )

@@ -26,18 +26,19 @@ except PackageNotFoundError:  # run from a checkout that isn't installed
 @dataclass(frozen=True)
 class Partition:
     """One hour of one product: the key of a bronze folder. ``date`` is ISO, both are UTC of
-    ``ts_event_ns``.
+    ``ts_event_ns``. ``key`` is the folder key that the product stands under.
     """
 
     symbol: str
     date: str
     hour: int
+    key: str = "symbol"
 
     def folder(self) -> str:
         """Path below the dataset's folder; a symbol that isn't plain is percent-encoded as Hive readers
         expect.
         """
-        return f"symbol={quote(self.symbol, safe=' ')}/date={self.date}/hour={self.hour:02d}"
+        return f"{self.key}={quote(self.symbol, safe=' ')}/date={self.date}/hour={self.hour:02d}"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class BronzeFile:
     def record(self) -> dict:
         return {
             "path": self.path,
-            "key": {"symbol": self.partition.symbol},
+            "key": {self.partition.key: self.partition.symbol},
             "hour": self.partition.hour,
             "bytes": self.bytes,
             "sha256": self.sha256,

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ingest.bronze_schema import FUTURES_MBP10, FUTURES_TRADES
+from ingest.bronze_schema import FUTURES_MBP10, FUTURES_TRADES, OPTIONS_TRADES, STOCKS_TRADES
 from lake import atomic, datasets
 from lake.bronze import VISIBLE_STATUS
 from lake.commits import now_utc
 from lake.paths import bronze_dir, receipts_dir
 
-_SCHEMAS = (FUTURES_MBP10, FUTURES_TRADES)
+_SCHEMAS = (FUTURES_MBP10, FUTURES_TRADES, OPTIONS_TRADES, STOCKS_TRADES)
 FRONT_MONTH = "silver/datasets/dim_front_month"
 # Keys of the raw manifest's file entries, in their order; receipts hold some more.
 _FILE_KEYS = (
