@@ -1,0 +1,80 @@
+"""What `models/bronze/` declares: the tables that loaders land, and how fresh each has to be.
+
+The YAML is the one place of it: dbt reads it as sources, `tickhouse status` reads it here, and both judge freshness by
+the instant that `loaded_at_sql` puts into ``bronze.landed``.
+"""
+
+import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from lake.bronze import BronzeFile
+from lake.paths import PROJECT_DIR
+
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_SECONDS = {"minute": 60, "hour": 3600, "day": 86_400}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One declared table of bronze. ``folder`` is below ``lake/bronze``; limits are in seconds, None where there is
+    none.
+    """
+
+    name: str
+    folder: str
+    keys: tuple[str, ...]
+    is_windowed: bool
+    warn_after_s: int | None
+    error_after_s: int | None
+
+    def freshness(self, last_at: datetime.datetime | None, now: datetime.datetime) -> str:
+        """``fresh``, ``late`` (over the warning limit), ``stale`` (over the error limit), or ``never landed``."""
+        if last_at is None:
+            return "never landed"
+        age_s = (now - last_at).total_seconds()
+        if self.error_after_s is not None and age_s > self.error_after_s:
+            return "stale"
+        return "late" if self.warn_after_s is not None and age_s > self.warn_after_s else "fresh"
+
+
+def declared(project_dir: Path = PROJECT_DIR) -> list[Source]:
+    """Every table of bronze that is declared, in order of name."""
+    found = []
+    for path in (project_dir / "models" / "bronze").glob("*.yml"):
+        for source in yaml.safe_load(path.read_text(encoding="utf-8")).get("sources", []):
+            for table in source["tables"]:
+                meta = table.get("meta") or table.get("config", {}).get("meta", {})
+                limits = (source.get("config") or {}).get("freshness") or {}
+                limits |= (table.get("config") or {}).get("freshness") or {}
+                found.append(
+                    Source(
+                        table["name"],
+                        meta["dataset"],
+                        tuple(meta["keys"]),
+                        bool(meta.get("windows")),
+                        _seconds(limits.get("warn_after")),
+                        _seconds(limits.get("error_after")),
+                    )
+                )
+    return sorted(found, key=lambda s: s.name)
+
+
+def _seconds(limit: dict | None) -> int | None:
+    return None if limit is None else limit["count"] * _SECONDS[limit["period"]]
+
+
+def last_at(names: Iterable[str], files: list[BronzeFile]) -> dict[str, datetime.datetime]:
+    """The newest instant that each source holds, by its name; `EPOCH` where nothing is landed.
+
+    In the market domain it is the newest ``ts_event_ns``, cut to microseconds.
+    """
+    newest = dict.fromkeys(names, EPOCH)
+    for file in files:
+        at = EPOCH + datetime.timedelta(microseconds=file.ts_max_ns // 1000)
+        if file.source_name in newest and at > newest[file.source_name]:
+            newest[file.source_name] = at
+    return newest
