@@ -6,10 +6,11 @@ or not at all (spec/market.md 4.2).
 
 import functools
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lake import atomic
+from lake import atomic, replaced
 from lake.paths import bronze_dir, receipts_dir
 
 VISIBLE_STATUS = {"landed", "archived"}
@@ -17,7 +18,11 @@ VISIBLE_STATUS = {"landed", "archived"}
 
 @dataclass(frozen=True)
 class BronzeFile:
-    """One visible Parquet file: one delivery's rows of one UTC hour, in event order."""
+    """One visible Parquet file: one delivery's rows of one UTC hour, in event order.
+
+    ``path`` is where these rows stand now: after a compaction or in the archive a file that other entries share.
+    ``name`` is that of the file as it was landed: it and the content digest are what build keys see.
+    """
 
     schema: str
     path: Path
@@ -30,6 +35,8 @@ class BronzeFile:
     delivery_id: str
     content_digest: str
     state: str
+    name: str
+    is_archived: bool = False
 
     @property
     def source_name(self) -> str:
@@ -59,11 +66,16 @@ def visible_files(root: Path) -> list[BronzeFile]:
             BronzeFile(
                 schema=record["schema"], path=bronze / f["path"], key=f["key"], date=record["date"], hour=f["hour"],
                 rows=f["rows"], ts_min_ns=f["ts_min_ns"], ts_max_ns=f["ts_max_ns"], delivery_id=delivery,
-                content_digest=f["content_digest"], state=state,
+                content_digest=f["content_digest"], state=state, name=Path(f["path"]).name,
             )
             for f in record["files"]
         ]  # fmt: skip
-    return sorted(files, key=lambda f: (*f.hour_key, f.delivery_id, str(f.path)))
+    return sorted(_where_they_stand(root, files), key=lambda f: (*f.hour_key, f.delivery_id, f.name))
+
+
+def paths(files: Iterable[BronzeFile]) -> list[Path]:
+    """Where the rows of some visible files stand, each file once, in their order."""
+    return [*dict.fromkeys(f.path for f in files)]
 
 
 def shared_hours(files: list[BronzeFile]) -> set[tuple[str, str, str, int]]:
@@ -78,6 +90,15 @@ def empty_file(root: Path, name: str, keys: list[str]) -> Path:
     for key in keys:
         folder = folder / f"{key}=none"
     return folder / "date=1970-01-01" / "hour=00" / "empty.parquet"
+
+
+def _where_they_stand(root: Path, files: list[BronzeFile]) -> Iterator[BronzeFile]:
+    """The same files, each with the path of the merged file or archive copy that stands for it, where one does."""
+    landed_as = [str(f.path.relative_to(bronze_dir(root))) for f in files]
+    standing = replaced.standing(root, {*landed_as})
+    for path, file in zip(landed_as, files, strict=True):
+        now = standing.get(path)
+        yield replace(file, path=now.file(root), is_archived=now.kind == replaced.ARCHIVED) if now else file
 
 
 def _has_receipt(root: Path, delivery_id: str) -> bool:

@@ -25,6 +25,10 @@ def bronze_dir(root: Path) -> Path:
     return root / "lake" / "bronze"
 
 
+def archive_dir(root: Path) -> Path:
+    return root / "lake" / "archive"
+
+
 def stage_dir(root: Path) -> Path:
     """Files under construction; on the same file system as every dataset, outside all of them, never data."""
     return root / "lake" / "_stage"

@@ -266,13 +266,13 @@ def _step(
                 inputs[f"{dataset_folder(parent)}/{d}"] = partition.commit.content_digest
     bronze_files: dict[str, tuple[list[Path], list[Path]]] = {}
     for b in bronzes:
-        files = sorted(b.by_session.get(date, []), key=lambda f: (f.date, f.hour, f.delivery_id, str(f.path)))
+        files = sorted(b.by_session.get(date, []), key=lambda f: (f.date, f.hour, f.delivery_id, f.name))
         bronze_files[b.name] = (
-            [f.path for f in files if f.hour_key not in b.shared],
-            [f.path for f in files if f.hour_key in b.shared],
+            bronze.paths(f for f in files if f.hour_key not in b.shared),
+            bronze.paths(f for f in files if f.hour_key in b.shared),
         )
         for f in files:
-            inputs[f"bronze/{b.name}/{f.date}/{f.hour:02d}/{f.path.name}"] = code.sha256_text(
+            inputs[f"bronze/{b.name}/{f.date}/{f.hour:02d}/{f.name}"] = code.sha256_text(
                 f.content_digest + f.state
             )
     for seed in seeds:
