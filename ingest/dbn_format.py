@@ -223,7 +223,7 @@ def _read_header(read: Callable[[int], bytes]) -> DbnHeader:
     if schema not in _RECORDS:
         raise RefusedFile(f"schema was {schema}, expected trades or mbp-10; other schemas are not landed yet")
     rtype, message = _RECORDS[schema]
-    dtype = _signed_dtype(message, ts_out=bool(metadata.ts_out))
+    dtype = signed_dtype(message, ts_out=bool(metadata.ts_out))
     return DbnHeader(
         version=version,
         dataset=metadata.dataset,
@@ -234,7 +234,8 @@ def _read_header(read: Callable[[int], bytes]) -> DbnHeader:
     )
 
 
-def _signed_dtype(message: type, *, ts_out: bool) -> np.dtype:
+def signed_dtype(message: type, *, ts_out: bool) -> np.dtype:
+    """Layout of a record with its first two bytes as one word, and unsigned fields as signed ones of their width."""
     layout = np.dtype(message._dtypes)
     names, formats, offsets = ["first_word"], ["<u2"], [0]
     for name in layout.names[2:]:
