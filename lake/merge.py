@@ -68,8 +68,12 @@ def merge(
             writer.add_key_value_metadata({**_own_metadata(sources[0]), "merged_parts": str(len(parts))})
         rows, digest = verify(out, parts, owner_column)
         atomic.fsync_file(out)
-    except BaseException:
+    except BaseException as error:
         out.unlink(missing_ok=True)
+        if isinstance(error, pa.ArrowException):
+            raise MergeError(
+                f"{str(error).splitlines()[0]}; expected Parquet files as they were landed"
+            ) from error
         raise
     return Merged(out.stat().st_size, atomic.sha256_file(out), rows, digest)
 
