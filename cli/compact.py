@@ -65,7 +65,8 @@ def _show_again(root: Path) -> None:
 def _summary(report: CompactReport, *, dry_run: bool) -> str:
     would = "would be " if dry_run else ""
     before = sum(row["bytes_before"] for row in report.merged)
+    files = sum(row["files"] for row in report.merged)
     return (
-        f"{sum(row['files'] for row in report.merged)} files ({before:,} bytes) {would}merged into {len(report.merged)}; "
+        f"{files} files ({before:,} bytes) {would}merged into {len(report.merged)}; "
         f"{len(report.deleted)} replaced earlier {would}deleted ({report.bytes_deleted:,} bytes)"
     )
