@@ -11,7 +11,7 @@ import datetime
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from lake import atomic
@@ -49,7 +49,14 @@ class Partition:
     commit: Commit
 
     @property
+    def is_archived(self) -> bool:
+        return "archived" in self.commit.extra
+
+    @property
     def file(self) -> Path:
+        """Where the rows stand: in the folder or, when the record says so, in the archive."""
+        if self.is_archived:
+            return Path(os.path.normpath(self.folder / self.commit.extra["archived"]["path"]))
         return self.folder / DATA_FILE
 
     def status(self) -> dict[str, object]:
@@ -68,15 +75,14 @@ def read_partitions(dataset_dir: Path) -> dict[tuple[str | None, str], Partition
     """Every committed partition of a dataset, keyed by (first 8 of its params digest or None, ISO date), in order."""
     found: dict[tuple[str | None, str], Partition] = {}
     for params, folder in _partition_folders(dataset_dir):
-        if not folder.joinpath(DATA_FILE).is_file():
-            continue
         for name in _names(folder / "_metadata", "commit-"):
             try:
                 text = (folder / "_metadata" / name).read_bytes()
             except FileNotFoundError:  # a builder took it away just now: the date is not committed
                 continue
-            commit = Commit(**json.loads(text))
-            found[params, commit.date] = Partition(folder, commit)
+            partition = Partition(folder, Commit(**json.loads(text)))
+            if partition.file.is_file():
+                found[params, partition.commit.date] = partition
     return dict(sorted(found.items(), key=lambda kv: (kv[0][0] or "", kv[0][1])))
 
 
@@ -113,6 +119,15 @@ def publish(staged: Path, folder: Path, commit: Commit) -> Partition:
     atomic.replace(staged, folder / DATA_FILE)
     atomic.write_json(metadata / f"commit-{commit.build_key[:8]}.json", asdict(commit))
     return Partition(folder, commit)
+
+
+def mark_archived(partition: Partition, file: Path, sha256: str) -> Partition:
+    """Say in the record that the rows stand in ``file`` from now on: the partition still counts as built."""
+    place = {"path": os.path.relpath(file, partition.folder), "sha256": sha256}
+    commit = replace(partition.commit, extra={**partition.commit.extra, "archived": place})
+    record = partition.folder / "_metadata" / f"commit-{commit.build_key[:8]}.json"
+    atomic.write_json(record, asdict(commit))
+    return Partition(partition.folder, commit)
 
 
 def mark(partition: Partition, ok: bool, error: str | None, run_id: str) -> None:
