@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -18,29 +18,45 @@ from pathlib import Path
 
 import numpy as np
 
-from ingest.bronze_schema import FUTURES_MBP10, FUTURES_TRADES
+from ingest.bronze_schema import FUTURES_MBP10, FUTURES_TRADES, BronzeSchema
 from ingest.dbn_format import DbnHeader, open_dbn
 from ingest.errors import FailedFile, RefusedFile
+from ingest.expected import Expected
 from ingest.landing import (
+    MAX_BAD,
     Delivery,
     hash_source,
-    ingest_lock,
     read_receipt,
     recover_interrupted,
-    sweep_orphans,
+    refuse_too_many_rejects,
 )
+from ingest.orphans import sweep_orphans
 from ingest.partitioning import PartitionRouter
-from ingest.rollup import write_rollups
+from ingest.rejects import RejectWriter
 from ingest.symbology import SymbolMap
 from lake.bronze import VISIBLE_STATUS
 from lake.commits import now_utc
+from lake.rollup import write_rollups
 from lake.runs import new_run_id, write_run
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[Path, int, int], None]
 
-_SCHEMAS = {"trades": (FUTURES_TRADES, "trades"), "mbp-10": (FUTURES_MBP10, "mbp10")}
+
+@dataclass(frozen=True)
+class _Kind:
+    """What becomes of a vendor schema: its bronze schema, its folder in raw/dbn, its dataset of rejects."""
+
+    schema: BronzeSchema
+    folder: str
+    rejects: str
+
+
+_SCHEMAS = {
+    "trades": _Kind(FUTURES_TRADES, "trades", "futures_trades"),
+    "mbp-10": _Kind(FUTURES_MBP10, "mbp10", "futures_mbp10"),
+}
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _HEX64 = re.compile(r"\b[0-9a-f]{64}\b")
 
@@ -56,6 +72,7 @@ class FileReport:
     schema: str | None = None
     date: str | None = None
     rows: int = 0
+    rejected: int = 0
     partitions: int = 0
     ts_first_ns: int | None = None
     ts_last_ns: int | None = None
@@ -71,7 +88,8 @@ class FileReport:
         """One line for people: the file, and what became of it."""
         if self.ok:
             what = "landed" if self.status == "landed" else "already landed"
-            return f"{self.path}: {what}, {self.rows:,} {self.schema} rows of {self.date}"
+            aside = f", {self.rejected:,} bad rows kept aside" if self.rejected else ""
+            return f"{self.path}: {what}, {self.rows:,} {self.schema} rows of {self.date}{aside}"
         return f"{self.path}: {self.status}: {self.reason}"
 
 
@@ -90,46 +108,64 @@ class IngestReport:
 
 
 def ingest(
-    root: Path, paths: list[Path], *, recover: bool = False, progress: Progress | None = None
+    root: Path,
+    paths: list[Path],
+    *,
+    recover: bool = False,
+    max_bad: float = MAX_BAD,
+    expected: Mapping[Path, Expected] | None = None,
+    progress: Progress | None = None,
 ) -> IngestReport:
     """Land DBN files as bronze under ``root``; returns what became of each.
 
     ``paths`` are files or folders (all ``*.dbn`` and ``*.dbn.zst`` below them, hidden ones and ``_…``
     folders left out). A file whose sha256 has landed before is a no-op. ``recover`` also walks all of
-    bronze for files that no commit lists, deletes them, and lands what stands in ``raw/dbn`` without a
-    receipt. ``progress`` is called with (file, bytes done, bytes of the file).
+    bronze for files that no commit lists, deletes them, lands what stands in ``raw/dbn`` without a
+    receipt, and writes the roll-ups. A file with a larger share of bad rows than ``max_bad``, or other than
+    the vendor's list ``expected`` says, is quarantined. ``progress`` is called with (file, bytes done,
+    bytes of the file).
 
     Bronze rows are in the order (``ts_event_ns``, ``sequence``, ``ordinal``), times in ns UTC, prices
-    exact. Files that can't land are in the report, not raised. One ingest at a time works on a lake; a
-    second one waits.
+    exact. Rows that break the schema are kept aside. Files that can't land are in the report, not raised.
+    Any number of calls may work on a lake at once; only for the same file one waits for the other.
 
     Source: spec/market.md 3.1, 3.3, 4.1, 4.2.
     """
+    if not 0 <= max_bad <= 1:
+        raise ValueError(f"max_bad was {max_bad}, expected a share of 0 to 1")
     root = root.resolve()
     files, missing = find_files(paths)
     run_id, started_at = new_run_id("ingest"), now_utc()
-    with ingest_lock(root):
-        recovered = recover_interrupted(root)
-        removed = sweep_orphans(root) if recover else []
-        if recover and (root / "raw" / "dbn").is_dir():
-            known = {f.resolve() for f in files}
-            files += [f for f in _dbn_files(root / "raw" / "dbn") if f.resolve() not in known]
-        call = _Call(root, run_id, _simulated(root), progress)
-        reports = missing + [call.ingest_file(path) for path in files]
-        report = IngestReport(run_id, reports, recovered, removed)
+    recovered = recover_interrupted(root)
+    removed = sweep_orphans(root) if recover else []
+    if recover and (root / "raw" / "dbn").is_dir():
+        known = {f.resolve() for f in files}
+        files += [f for f in _dbn_files(root / "raw" / "dbn") if f.resolve() not in known]
+    call = _Call(root, run_id, _simulated(root), max_bad, expected or {}, progress)
+    reports = missing + [call.ingest_file(path) for path in files]
+    report = IngestReport(run_id, reports, recovered, removed)
+    if recover:
         write_rollups(root)
-        write_run(
-            root,
-            run_id,
-            config={"command": "ingest dbn", "recover": recover, "files": [f.name for f in files]},
-            counts={
-                s: sum(r.status == s for r in reports)
-                for s in ("landed", "already_landed", "quarantined", "failed")
-            }
-            | {"rows": sum(r.rows for r in reports if r.status == "landed")},
-            status="ok" if report.ok else "failed",
-            started_at=started_at,
-        )
+    write_run(
+        root,
+        run_id,
+        config={
+            "command": "ingest dbn",
+            "recover": recover,
+            "max_bad": max_bad,
+            "files": [f.name for f in files],
+        },
+        counts={
+            s: sum(r.status == s for r in reports)
+            for s in ("landed", "already_landed", "quarantined", "failed")
+        }
+        | {
+            "rows": sum(r.rows for r in reports if r.status == "landed"),
+            "rejected": sum(r.rejected for r in reports if r.status == "landed"),
+        },
+        status="ok" if report.ok else "failed",
+        started_at=started_at,
+    )
     return report
 
 
@@ -174,6 +210,8 @@ class _Call:
     root: Path
     run_id: str
     simulated: set[str]
+    max_bad: float
+    expected: Mapping[Path, Expected]
     progress: Progress | None
 
     def ingest_file(self, path: Path) -> FileReport:
@@ -182,77 +220,121 @@ class _Call:
         except OSError as error:
             return FileReport(path, "failed", _told(error, "read the file"))
         try:
+            # Nothing is opened for a file that has landed, not even its own lock.
             receipt = read_receipt(self.root, source.delivery_id)
-            if receipt is not None and receipt["sha256"] != source.sha256:
-                raise FailedFile(
-                    f"first 16 digits of its sha256 were those of {receipt['path']}, expected no two files "
-                    "to share them; land this one in a lake of its own"
-                )
-            if receipt is not None and receipt["status"] in VISIBLE_STATUS:
+            if (
+                receipt is not None
+                and receipt["status"] in VISIBLE_STATUS
+                and receipt["sha256"] == source.sha256
+            ):
                 self._tell(source)(source.bytes)
                 return _report(path, "already_landed", receipt)
             try:
-                return self._land(source, receipt)
+                self._expected(path).check_file(source.bytes, source.sha256)
+                return self._land(source)
             except RefusedFile as error:
-                return self._quarantine(source, receipt, str(error))
+                return self._quarantine(source, str(error))
         except FailedFile as error:
             return FileReport(path, "failed", str(error))
         except OSError as error:
             return FileReport(path, "failed", _told(error, "write the lake"))
 
-    def _land(self, source: _Source, old: dict | None) -> FileReport:
-        """Bring one file in; ``old`` is the receipt of an earlier refusal of the same bytes."""
-        path, root = source.path, self.root
+    def _land(self, source: _Source) -> FileReport:
+        path, root, told = source.path, self.root, self._expected(source.path)
         with open_dbn(path) as stream:  # first, so that a file we refuse isn't copied here
-            schema, folder = _SCHEMAS[stream.header.schema]
+            kind = _SCHEMAS[stream.header.schema]
         origin = "sim" if source.sha256 in self.simulated else "databento_dbn"
         with Delivery(root, path, source.sha256, bronze_source=origin) as delivery:
+            if delivery.landed:  # while this call waited for another
+                self._tell(source)(source.bytes)
+                return _report(path, "already_landed", delivery.receipt)
             before = path.stat()
-            readable = delivery.copy_raw(root / "raw" / "dbn" / folder, path.name)
+            readable = delivery.copy_raw(root / "raw" / "dbn" / kind.folder, path.name)
+            rejects = RejectWriter(
+                delivery.stage,
+                kind.rejects,
+                delivery.id,
+                source_file=str(delivery.raw_path.relative_to(root)),
+            )
             with open_dbn(readable, frames_checked=True) as stream:
                 header = stream.header
                 symbols = SymbolMap(header.metadata)
                 router = PartitionRouter(
-                    schema,
+                    kind.schema,
                     symbols,
                     source=origin,
                     delivery_id=delivery.id,
                     stage=delivery.stage,
                     reread=partial(_blocks, readable),
+                    rejects=rejects,
                 )
                 try:
                     for records in stream.blocks(self._tell(source)):
                         router.add(records)
                     files = router.finish()
+                    told.check_records(router.read)
+                    refuse_too_many_rejects(rejects, router.read, self.max_bad)
+                    rejected = rejects.close()
                 except BaseException:
                     router.abort()
+                    rejects.abort()
                     raise
             after = path.stat()
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
                 raise FailedFile("file changed while it was read, expected it complete; run again when it is")
+            day = symbols.first_day() or _day(header.metadata.start)
             receipt = _receipt(source, header) | {
-                "date": symbols.first_day() or _day(header.metadata.start),
-                "record_count": router.rows,
+                "date": day,
+                "record_count": router.read,
                 "ts_first_ns": router.ts_min_ns,
                 "ts_last_ns": router.ts_max_ns,
+                "downloaded_at": told.downloaded_at or now_utc(),
+                "request_id": told.request_id,
                 "status": "landed",
                 "symbols": symbols.seen_symbols(),
             }
-            obsolete = [root / old["path"]] if old is not None else []
-            entry = delivery.publish(receipt, schema, files, run_id=self.run_id, obsolete=obsolete)
-        log.info("landed path=%s rows=%d files=%d run_id=%s", path, router.rows, len(files), self.run_id)
+            entry = delivery.publish(
+                receipt,
+                kind.schema,
+                files,
+                rejects=rejected,
+                run_id=self.run_id,
+                obsolete=self._refused_copy(delivery),
+                dates=() if files else (day,),
+            )
+        log.info(
+            "landed path=%s rows=%d rejected=%d files=%d run_id=%s",
+            path, router.rows, rejects.rows, len(files), self.run_id,
+        )  # fmt: skip
         return _report(path, "landed", entry, partitions=len(files), bytes_out=sum(f.bytes for f in files))
 
-    def _quarantine(self, source: _Source, old: dict | None, reason: str) -> FileReport:
-        """Keep a copy of what can't land, with the reason in its receipt. Raises OSError as any landing."""
-        if old is None or old["reason"] != reason:
-            with Delivery(self.root, source.path, source.sha256) as delivery:
-                delivery.copy_raw(self.root / "raw" / "_quarantine", source.path.name)
-                delivery.publish(_receipt(source, None) | {"status": "quarantined", "reason": reason})
+    def _quarantine(self, source: _Source, reason: str) -> FileReport:
+        """Keep what can't land, with the reason in its receipt. Raises OSError as any landing.
+
+        A file of somebody else is copied; one that stood in raw is moved, so that it isn't met again.
+        """
+        folder = self.root / "raw" / "_quarantine"
+        with Delivery(self.root, source.path, source.sha256) as delivery:
+            if delivery.landed:
+                return _report(source.path, "already_landed", delivery.receipt)
+            stood_in_raw = _is_inside(source.path, self.root / "raw") and not _is_inside(source.path, folder)
+            if delivery.receipt is None or delivery.receipt["reason"] != reason or stood_in_raw:
+                delivery.copy_raw(folder, source.path.name)
+                delivery.publish(
+                    _receipt(source, None) | {"status": "quarantined", "reason": reason},
+                    obsolete=[source.path] if stood_in_raw else [],
+                )
         log.info("quarantined path=%s run_id=%s", source.path, self.run_id)
         return FileReport(
             source.path, "quarantined", reason, delivery_id=source.delivery_id, bytes_in=source.bytes
         )
+
+    def _expected(self, path: Path) -> Expected:
+        return self.expected.get(path) or Expected()
+
+    def _refused_copy(self, delivery: Delivery) -> list[Path]:
+        """Where an earlier refusal of the same bytes left them."""
+        return [self.root / delivery.receipt["path"]] if delivery.receipt is not None else []
 
     def _tell(self, source: _Source) -> Callable[[int], None]:
         if self.progress is None:
@@ -300,7 +382,8 @@ def _report(path: Path, status: str, receipt: dict, *, partitions: int = 0, byte
         delivery_id=receipt["delivery_id"],
         schema=receipt["schema"],
         date=receipt["date"],
-        rows=receipt["record_count"],
+        rows=receipt.get("accepted_count", receipt["record_count"]),  # older receipts have no counts
+        rejected=receipt.get("rejected_count", 0),
         partitions=partitions,
         ts_first_ns=receipt["ts_first_ns"],
         ts_last_ns=receipt["ts_last_ns"],
@@ -313,6 +396,10 @@ def _report(path: Path, status: str, receipt: dict, *, partitions: int = 0, byte
 def _blocks(path: Path) -> Iterator[np.ndarray]:
     with open_dbn(path, frames_checked=True) as stream:
         yield from stream.blocks()
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _day(ns: int) -> str:

@@ -1,59 +1,41 @@
-"""One delivery as a transaction on the file system, for all loaders.
+"""One delivery as a transaction on the file system, for all loaders of the market domain.
 
 Everything is built in ``lake/_stage/ingest-<delivery_id>/``. Before the first file leaves it, ``plan.json``
-there names every path that will appear; then raw file, data files and commit records are renamed into
-place, and the receipt is written last. A reader believes the receipt only, so the delivery appears whole or
-not at all. Whoever finds a stage folder without its receipt takes back what the plan names.
+there names every path that will appear; then raw file, data files, rejects and commit records are renamed
+into place, and the receipt is written last. A reader believes the receipt only, so the delivery appears
+whole or not at all. Whoever finds a stage folder that nobody holds takes back what its plan names.
+
+A delivery holds a lock of its own and no other: any number of ingests run beside each other, and two that
+are given the same file land it once. No step lists or reads what earlier deliveries left, so that a commit
+costs the same however large the lake is. Nothing here looks at a clock.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from ingest.bronze_schema import BronzeSchema
 from ingest.bronze_writer import BronzeFile
-from ingest.errors import FailedFile
+from ingest.errors import FailedFile, RefusedFile
+from ingest.rejects import RejectFile, RejectWriter
 from lake import atomic
 from lake.bronze import VISIBLE_STATUS
+from lake.locks import NameLock
 from lake.paths import bronze_dir, receipts_dir, stage_dir
 
 log = logging.getLogger(__name__)
 
-_PREFIX = "ingest-"
+PREFIX = "ingest-"
+MAX_BAD = 0.01  # share of rejected rows above which a file is refused
 _COPY_BYTES = 1 << 20
-
-
-@contextlib.contextmanager
-def ingest_lock(root: Path) -> Iterator[None]:
-    """Hold the lake's one ingest lock; says once who holds it when it has to wait. A killed holder frees
-    it.
-    """
-    stage_dir(root).mkdir(parents=True, exist_ok=True)
-    path = stage_dir(root) / "ingest.lock"
-    holder = path.with_suffix(".pid")
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        with contextlib.suppress(OSError):
-            log.warning(
-                "another ingest (process %s) holds %s; waiting for it", holder.read_text().strip(), path
-            )
-        lock.acquire()
-    try:
-        holder.write_text(f"{os.getpid()}\n")
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
+_TRIES = 100
 
 
 def read_receipt(root: Path, delivery_id: str) -> dict | None:
@@ -73,9 +55,21 @@ def hash_source(path: Path, progress: Callable[[int], None] | None = None) -> st
     return digest.hexdigest()
 
 
+def refuse_too_many_rejects(rejects: RejectWriter, read: int, max_bad: float) -> None:
+    """Raise RefusedFile, with the counts by rule, when more than the share ``max_bad`` of ``read`` rows is bad."""
+    if rejects.rows > max_bad * read:
+        rules = ", ".join(f"{rule} {count:,}" for rule, count in sorted(rejects.by_rule.items()))
+        raise RefusedFile(
+            f"{rejects.rows:,} of {read:,} rows were bad ({rules}), expected at most {max_bad:.2%}; "
+            "fetch the file again, or allow more with --max-bad"
+        )
+
+
 class Delivery:
     """One source file on its way in. ``stage`` is its own folder; leave the ``with`` block and it is gone.
 
+    To enter the block is to hold the delivery: a second call with the same bytes waits there. ``receipt`` is
+    then what an earlier one left (None when nothing), and ``landed`` says whether there is anything to do.
     Without a call of ``publish`` nothing stays. With one, everything stays, or, after an exception inside
     it, nothing.
     """
@@ -85,28 +79,55 @@ class Delivery:
         self.bronze_source = bronze_source  # the rows' `source`
         self.id = sha256[:16]
         self.raw_path = source
-        self.stage = stage_dir(root) / f"{_PREFIX}{self.id}"
+        self.stage = stage_dir(root) / f"{PREFIX}{self.id}"
+        self.receipt: dict | None = None
         self._raw: tuple[Path, Path] | None = None  # staged copy, final path
+        # Eight digits, as in the names of its files: two deliveries that share them can't land at once.
+        self._lock = NameLock(_lock_path(root, self.id[:8]))
+        self._name_lock: NameLock | None = None
 
     def __enter__(self) -> Delivery:
-        self.stage.mkdir()
+        atomic.make_dirs(self.stage.parent)
+        self._lock.take(what=f"the delivery of {self.source.name}")
+        try:
+            _take_back(self.root, self.stage)  # of a killed call with the same bytes
+            self.receipt = read_receipt(self.root, self.id)
+            if self.receipt is not None and self.receipt["sha256"] != self.sha256:
+                raise FailedFile(
+                    f"first 16 digits of its sha256 were those of {self.receipt['path']}, expected no two files "
+                    "to share them; land this one in a lake of its own"
+                )
+            self.stage.mkdir()
+        except BaseException:
+            self._lock.release()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            _remove_stage(self.stage)
-            return
-        # The error that brought us here matters more than one of cleaning up; the next ingest cleans what
-        # is left.
-        with contextlib.suppress(OSError):
-            _take_back(self.root, self.stage)
+        try:
+            if kind is None:
+                _remove_stage(self.stage)
+                return
+            # The error that brought us here matters more than one of cleaning up; the next ingest cleans
+            # what is left.
+            with contextlib.suppress(OSError):
+                _take_back(self.root, self.stage)
+        finally:
+            if self._name_lock is not None:
+                self._name_lock.release()
+            self._lock.release()
+
+    @property
+    def landed(self) -> bool:
+        return self.receipt is not None and self.receipt["status"] in VISIBLE_STATUS
 
     def copy_raw(self, folder: Path, name: str) -> Path:
         """Bring the source into ``folder`` under ``name`` and return the path to read it from.
 
         A file already inside ``folder`` stays where it is. A taken name with the same bytes is used as it
-        is; with other bytes the copy gets the first 8 digits of its sha256 before its suffix. The copy
-        appears only with ``publish``. Raises FailedFile when the source changes while it is copied.
+        is; with other bytes, or while another delivery is about to take it, the copy gets the first 8 digits
+        of its sha256 before its suffix. The copy appears only with ``publish``. Raises FailedFile when the
+        source changes while it is copied.
         """
         resolved = self.source.resolve()
         if resolved.is_relative_to(folder.resolve()):
@@ -114,7 +135,7 @@ class Delivery:
             self.raw_path = folder / resolved.relative_to(folder.resolve())
             return self.source
         final = folder / name
-        if final.exists() and hash_source(final) != self.sha256:
+        if not self._reserve(final) or (final.exists() and hash_source(final) != self.sha256):
             stem, suffix = split_suffix(name)
             final = folder / f"{stem}.{self.sha256[:8]}{suffix}"
         self.raw_path = final
@@ -142,17 +163,30 @@ class Delivery:
         schema: BronzeSchema | None = None,
         files: Sequence[BronzeFile] = (),
         *,
+        rejects: Sequence[RejectFile] = (),
         run_id: str = "",
         obsolete: Sequence[Path] = (),
+        dates: Iterable[str] = (),
+        gaps: Mapping[str, list[dict]] | None = None,
+        quality: Mapping[str, list[dict]] | None = None,
     ) -> dict:
         """Put everything in place and write the receipt last; ``obsolete`` files go after it.
 
-        ``receipt`` is the entry of the raw manifest without its path; what was written is returned. Raises
-        OSError when a write fails; then leaving the ``with`` block takes all of it back.
+        ``receipt`` is the entry of the raw manifest without its path; what was written is returned. It may
+        state ``filtered_count`` (rows that are none of ours) and, where bronze rows aren't the source's rows
+        one to one, ``accepted_count``; the rest of the accounting is filled in. ``dates`` get a commit
+        record even without a file: the marker of a window that was read and is empty. ``gaps`` and
+        ``quality`` are entries of the commit record by date; one of verdict ``error`` makes it ``open``.
+
+        Raises FailedFile when the counts don't add up to ``record_count``, and OSError when a write fails;
+        then leaving the ``with`` block takes all of it back.
         """
-        records = {} if schema is None else self._records(schema, files, run_id)
+        if self.landed:
+            raise FailedFile("file had been landed by another call, expected none; run again, it is a no-op")
+        counts = _accounting(receipt, files, rejects)
+        records = {} if schema is None else self._records(schema, files, run_id, dates, gaps, quality)
         bronze = bronze_dir(self.root)
-        moves = [(f.staged, bronze / f.path) for f in files]
+        moves = [(f.staged, bronze / f.path) for f in [*files, *rejects]]
         if self._raw is not None:
             moves.insert(0, self._raw)
         for path in records:
@@ -161,46 +195,102 @@ class Delivery:
                     f"{path.name} was already there from another delivery, expected 8 digits to tell them "
                     "apart; land one of the two files in a lake of its own"
                 )
+        entry = (
+            {"path": self._relative(self.raw_path)}
+            | receipt
+            | counts
+            | {"rejects": [f.record() for f in rejects], "delivery_id": self.id}
+        )
         plan = {
-            "targets": [self._relative(path) for path in [*(dst for _, dst in moves), *records]],
+            "receipt": entry,
+            "raw": self._raw and self._relative(self._raw[1]),
+            "targets": [
+                self._relative(path) for path in [*(bronze / f.path for f in [*files, *rejects]), *records]
+            ],
             "obsolete": [self._relative(path) for path in obsolete],
         }
         atomic.write_json(self.stage / "plan.json", plan)
         atomic.fsync_dir(self.stage.parent)
         made = {self.root}
         for src, dst in moves:
-            _make_folder(dst.parent, made)
-            os.replace(src, dst)
+            _in_folder(dst.parent, made, lambda src=src, dst=dst: os.replace(src, dst))
         for path, record in records.items():
-            _make_folder(path.parent, made)
-            atomic.write_json(path, record)
+            _in_folder(path.parent, made, lambda path=path, record=record: self._put_json(path, record))
+        path = _receipt_path(self.root, self.id)
+        _make_folder(path.parent, made)
         for folder in sorted(made, reverse=True):
             atomic.fsync_dir(folder)
-        entry = {"path": self._relative(self.raw_path)} | receipt | {"delivery_id": self.id}
-        atomic.write_json(_receipt_path(self.root, self.id), entry)
-        for path in obsolete:
-            path.unlink(missing_ok=True)
+        self._put_json(path, entry)
+        atomic.fsync_dir(path.parent)
+        for old in obsolete:
+            old.unlink(missing_ok=True)
         return entry
 
-    def _records(self, schema: BronzeSchema, files: Sequence[BronzeFile], run_id: str) -> dict[Path, dict]:
+    def _reserve(self, final: Path) -> bool:
+        """Hold a raw name until the end, so that no two deliveries of one name write over each other."""
+        digest = hashlib.sha256(self._relative(final).encode()).hexdigest()
+        lock = NameLock(_lock_path(self.root, f"raw-{digest[:16]}"))
+        if not lock.take(wait=False):
+            return False
+        self._name_lock = lock
+        return True
+
+    def _records(
+        self,
+        schema: BronzeSchema,
+        files: Sequence[BronzeFile],
+        run_id: str,
+        dates: Iterable[str],
+        gaps: Mapping[str, list[dict]] | None,
+        quality: Mapping[str, list[dict]] | None,
+    ) -> dict[Path, dict]:
         metadata = bronze_dir(self.root) / schema.folder / "_metadata"
+        gaps, quality = gaps or {}, quality or {}
         records = {}
-        for date in sorted({f.partition.date for f in files}):
+        for date in sorted({f.partition.date for f in files} | set(dates)):
+            verdicts = quality.get(date, [])
             records[metadata / f"date={date}" / f"commit-{self.id[:8]}.json"] = {
                 "record_version": 1,
                 "schema": schema.name,
+                "schema_version": schema.version,
+                "schema_hash": schema.schema_hash,
                 "date": date,
                 "delivery_id": self.id,
                 "source": self.bronze_source,
                 "run_id": run_id,
-                "status": "complete",
-                "gaps": [],
+                "status": "open" if any(v["verdict"] == "error" for v in verdicts) else "complete",
+                "gaps": gaps.get(date, []),
+                "quality": verdicts,
                 "files": [f.record() for f in files if f.partition.date == date],
             }
         return records
 
+    def _put_json(self, path: Path, content: dict) -> None:
+        """Write a file whole or not at all, under a temporary name that a take-back knows."""
+        temporary = _temporary(path, self.id)
+        with open(temporary, "w", encoding="utf-8") as f:
+            f.write(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+
     def _relative(self, path: Path) -> str:
         return str(path.relative_to(self.root))
+
+
+def _accounting(receipt: dict, files: Sequence[BronzeFile], rejects: Sequence[RejectFile]) -> dict:
+    """The counts of a receipt, checked: every row read is accepted, rejected or none of ours."""
+    read = receipt["record_count"]
+    if read is None:  # a file that wasn't read to its end
+        return {"accepted_count": None, "rejected_count": None, "filtered_count": None}
+    accepted = receipt.get("accepted_count", sum(f.rows for f in files))
+    rejected, filtered = sum(f.rows for f in rejects), receipt.get("filtered_count", 0)
+    if accepted + rejected + filtered != read:
+        raise FailedFile(
+            f"rows read were {read}, expected the {accepted} accepted, {rejected} rejected and {filtered} filtered "
+            "ones to make them up; nothing was landed, report this with the file's name"
+        )
+    return {"accepted_count": accepted, "rejected_count": rejected, "filtered_count": filtered}
 
 
 def split_suffix(name: str) -> tuple[str, str]:
@@ -213,45 +303,30 @@ def split_suffix(name: str) -> tuple[str, str]:
 
 
 def recover_interrupted(root: Path) -> int:
-    """Take back or finish what killed ingests left; returns how many deliveries that were. Call under the
-    lock.
+    """Take back or finish what killed ingests left; returns how many deliveries that were.
+
+    A delivery that somebody is working on is left alone.
     """
     count = 0
-    for stage in sorted(stage_dir(root).glob(f"{_PREFIX}*")):
-        if not stage.is_dir():
+    for stage in sorted(stage_dir(root).glob(f"{PREFIX}*")):
+        delivery_id = stage.name.removeprefix(PREFIX)
+        if stage.suffix == ".lock" or not stage.is_dir():
             continue
-        count += 1
-        log.info("cleaning up after an interrupted ingest delivery=%s", stage.name.removeprefix(_PREFIX))
-        _take_back(root, stage)
-    for folder in (root / "raw", receipts_dir(root), bronze_dir(root)):
-        for leftover in folder.glob("._tmp-*"):
-            leftover.unlink()
+        lock = NameLock(_lock_path(root, delivery_id[:8]))
+        if not lock.take(wait=False):
+            continue
+        try:
+            if stage.is_dir():
+                log.info("cleaning up after an interrupted ingest delivery=%s", delivery_id)
+                _take_back(root, stage)
+                count += 1
+        finally:
+            lock.release()
+    for path in stage_dir(root).glob(f"{PREFIX}*.lock"):
+        lock = NameLock(path)
+        if lock.take(wait=False):
+            lock.release()
     return count
-
-
-def sweep_orphans(root: Path) -> list[str]:
-    """Delete every bronze file and commit record that no reader sees; returns their paths relative to
-    ``root``.
-
-    The thorough form of ``recover_interrupted``, for a lake whose stage was lost: it walks all of bronze.
-    """
-    bronze = bronze_dir(root)
-    visible, removed = set(), []
-    for record_path in sorted(bronze.glob("*/*/_metadata/date=*/commit-*.json")):
-        record = atomic.read_json(record_path)
-        receipt = read_receipt(root, record["delivery_id"])
-        if receipt is not None and receipt["status"] in VISIBLE_STATUS:
-            visible.update(f["path"] for f in record["files"])
-        else:
-            removed.append(record_path)
-    removed += [
-        p for p in bronze.glob("*/*/*=*/**/*") if p.is_file() and str(p.relative_to(bronze)) not in visible
-    ]
-    removed += bronze.glob("*/*/_metadata/date=*/._tmp-*")
-    for path in removed:
-        path.unlink()
-        _prune(path.parent, bronze)
-    return [str(p.relative_to(root)) for p in removed]
 
 
 def _take_back(root: Path, stage: Path) -> None:
@@ -261,22 +336,25 @@ def _take_back(root: Path, stage: Path) -> None:
     plan_path = stage / "plan.json"
     if plan_path.is_file():
         plan = atomic.read_json(plan_path)
-        delivery_id = stage.name.removeprefix(_PREFIX)
-        receipt = read_receipt(root, delivery_id)
-        done = receipt is not None and _is_receipt_of(receipt, plan)
+        delivery_id = stage.name.removeprefix(PREFIX)
+        _temporary(_receipt_path(root, delivery_id), delivery_id).unlink(missing_ok=True)
+        # The receipt of an earlier call, such as one that quarantined the file, is not the end of this one.
+        done = read_receipt(root, delivery_id) == plan["receipt"]
         for relative in plan["obsolete" if done else "targets"]:
             path = root / relative
-            for leftover in path.parent.glob("._tmp-*"):
-                leftover.unlink()
+            _temporary(path, delivery_id).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             _prune(path.parent, root)
+        if not done and plan["raw"]:
+            _take_back_raw(root / plan["raw"], plan["receipt"]["sha256"])
     _remove_stage(stage)
 
 
-def _is_receipt_of(receipt: dict, plan: dict) -> bool:
-    """A quarantine receipt of an earlier call is not the end of a later, successful landing."""
-    lands = any(t.startswith("lake/") for t in plan["targets"])
-    return (receipt["status"] in VISIBLE_STATUS) or not lands
+def _take_back_raw(path: Path, sha256: str) -> None:
+    """Unless the name belongs to another delivery meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        if hash_source(path) == sha256:
+            path.unlink()
 
 
 def _remove_stage(stage: Path) -> None:
@@ -289,6 +367,19 @@ def _remove_stage(stage: Path) -> None:
     (stage / "plan.json").unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
         stage.rmdir()
+
+
+def _in_folder(folder: Path, made: set[Path], do: Callable[[], None]) -> None:
+    """Make ``folder`` and ``do``; again when another ingest took the folder away, empty, in between."""
+    for attempt in range(_TRIES):
+        try:
+            _make_folder(folder, made)
+            do()
+            return
+        except FileNotFoundError:
+            if attempt == _TRIES - 1:
+                raise
+            made.intersection_update({p for p in made if p.is_dir()})
 
 
 def _make_folder(folder: Path, made: set[Path]) -> None:
@@ -314,3 +405,11 @@ def _prune(folder: Path, top: Path) -> None:
 
 def _receipt_path(root: Path, delivery_id: str) -> Path:
     return receipts_dir(root) / f"receipt-{delivery_id}.json"
+
+
+def _lock_path(root: Path, name: str) -> Path:
+    return stage_dir(root) / f"{PREFIX}{name}.lock"
+
+
+def _temporary(path: Path, delivery_id: str) -> Path:
+    return path.with_name(f"._tmp-{delivery_id}-{path.name}")

@@ -19,8 +19,10 @@ import numpy as np
 
 from ingest.bronze_schema import ROW_GROUP_ROWS, TS_EVENT_MAX_NS, TS_EVENT_MIN_NS, BronzeSchema
 from ingest.bronze_writer import BronzeFile, Partition, PartitionWriter
+from ingest.dbn_checks import RecordChecks
 from ingest.dbn_rows import RowBuffer
 from ingest.errors import RefusedFile
+from ingest.rejects import RejectWriter
 from ingest.symbology import DAY_NS, SymbolMap, product_root
 
 HOUR_NS = 3_600_000_000_000
@@ -151,11 +153,14 @@ class PartitionRouter:
         delivery_id: str,
         stage: Path,
         reread: Callable[[], Iterator[np.ndarray]],
+        rejects: RejectWriter | None = None,
         row_group_rows: int = ROW_GROUP_ROWS,
         window_rows: int = WINDOW_ROWS,
         buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
         self.schema, self.symbols = schema, symbols
+        self.rejects = rejects
+        self._checks: RecordChecks | None = None
         self.source, self.delivery_id, self.stage = source, delivery_id, stage
         self.row_group_rows, self.window_rows, self.buffer_bytes = row_group_rows, window_rows, buffer_bytes
         roots = [product_root(c) for c in symbols.contracts]
@@ -168,27 +173,46 @@ class PartitionRouter:
         self._given_up: set[tuple[int, int]] = set()
         self._crowded_out: set[int] = set()  # roots that memory has no room for beside the others
         self._rows_of_root = np.zeros(len(self.roots), dtype=np.int64)
-        self.rows = 0
+        self.read = 0  # records seen
+        self.rows = 0  # of them, those that land
         self.ts_min_ns: int | None = None
         self.ts_max_ns: int | None = None
 
     def add(self, records: np.ndarray) -> None:
-        """Route one block. Raises RefusedFile for a row without a contract or with a time outside bronze's
-        range.
+        """Route one block. Records that break the schema go to ``rejects``; raises RefusedFile for one without a
+        contract on its day.
         """
+        count, bad = len(records), self._bad(records)
+        good = None
+        if bad is not None:
+            self._reject(records, np.flatnonzero(bad))
+            good = np.flatnonzero(~bad)
+            records = records[good]
+        if len(records):
+            self._route(records, good)
+        self.read += count
+
+    def _route(self, records: np.ndarray, numbers: np.ndarray | None) -> None:
+        """``numbers`` (n,) are those of the records in their block, None where nothing of it was rejected."""
         ts_event, ts_recv = (
             np.ascontiguousarray(records["ts_event"]),
             np.ascontiguousarray(records["ts_recv"]),
         )
-        low, high = _require_range(ts_event, self.rows)
-        contracts = self._contracts(records["instrument_id"], ts_event, ts_recv, self.rows)
+        low, high = int(ts_event.min()), int(ts_event.max())
+        contracts = self._contracts(records["instrument_id"], ts_event, ts_recv, self.read)
         self.ts_min_ns = low if self.ts_min_ns is None else min(low, self.ts_min_ns)
         self.ts_max_ns = high if self.ts_max_ns is None else max(high, self.ts_max_ns)
+        ordinals = self.read if numbers is None else numbers + self.read
         for key, rows in self._split(ts_event, contracts, low, high):
             if rows is None:
-                self._append(key, records, self.rows, contracts)
+                self._append(key, records, ordinals, contracts)
             else:
-                self._append(key, records[rows], rows + self.rows, contracts[rows])
+                self._append(
+                    key,
+                    records[rows],
+                    rows + self.read if numbers is None else ordinals[rows],
+                    contracts[rows],
+                )
         self.rows += len(records)
         if len(self._open) > 1:
             self._close_past(max(int(ts_recv[0]), low))
@@ -210,6 +234,25 @@ class PartitionRouter:
         for partition in self._open.values():
             partition.abort()
         self._open.clear()
+
+    def _bad(self, records: np.ndarray) -> np.ndarray | None:
+        if self._checks is None:
+            self._checks = RecordChecks(records.dtype, is_book="action" in self.schema.arrow.names)
+        return self._checks.bad(records)
+
+    def _reject(self, records: np.ndarray, rows: np.ndarray) -> None:
+        """Keep rows aside under the date they would have landed on, or their delivery's."""
+        for row in rows.tolist():
+            record = records[row]
+            rule, reason = self._checks.reason(record)
+            if self.rejects is None:
+                raise RefusedFile(f"record {self.read + row}: {reason}")
+            ts = next(
+                (t for t in (record["ts_event"], record["ts_recv"]) if TS_EVENT_MIN_NS < t < TS_EVENT_MAX_NS),
+                None,
+            )
+            date = _date(int(ts)) if ts is not None else self.symbols.first_day() or "1970-01-01"
+            self.rejects.add(self.read + row, rule, reason, self._checks.raw(record), date=date)
 
     def _contracts(
         self, instrument_ids: np.ndarray, ts_event: np.ndarray, ts_recv: np.ndarray, first_record: int
@@ -316,17 +359,22 @@ class PartitionRouter:
         sorter = _ExternalSort(self.stage / "spill", chunk_rows=max(2, self.buffer_bytes // 32 // 400))
         self.buffers.drop_spares()
         seen = 0
-        for records in self._reread():
-            ts_event = records["ts_event"]
-            contracts = self._contracts(records["instrument_id"], ts_event, records["ts_recv"], seen)
-            for key, rows in self._split(ts_event, contracts, int(ts_event.min()), int(ts_event.max())):
-                if key in self._given_up:
-                    at = np.arange(len(records)) if rows is None else rows
-                    sorter.add(records[at], at + seen, contracts[at], key[0])
-            seen += len(records)
-        if seen != self.rows:
+        for block in self._reread():
+            bad = self._bad(block)
+            at = np.arange(len(block)) if bad is None else np.flatnonzero(~bad)
+            records = block if bad is None else block[at]
+            if len(records):
+                ts_event = records["ts_event"]
+                contracts = self._contracts(records["instrument_id"], ts_event, records["ts_recv"], seen)
+                low, high = int(ts_event.min()), int(ts_event.max())
+                for key, part in self._split(ts_event, contracts, low, high):
+                    if key in self._given_up:
+                        rows = np.arange(len(records)) if part is None else part
+                        sorter.add(records[rows], at[rows] + seen, contracts[rows], key[0])
+            seen += len(block)
+        if seen != self.read:
             raise RefusedFile(
-                f"second reading gave {seen} records, expected {self.rows}; the file changed meanwhile"
+                f"second reading gave {seen} records, expected {self.read}; the file changed meanwhile"
             )
         current: tuple[int, int] | None = None
         partition: _OpenPartition | None = None
@@ -426,13 +474,5 @@ def _order(rows: np.ndarray) -> np.ndarray:
     return np.lexsort((rows["ordinal"], record["sequence"], record["ts_event"], rows["root"]))
 
 
-def _require_range(ts_event: np.ndarray, first_record: int) -> tuple[int, int]:
-    low, high = int(ts_event.min()), int(ts_event.max())
-    if low <= TS_EVENT_MIN_NS or high >= TS_EVENT_MAX_NS:
-        bad = (ts_event <= TS_EVENT_MIN_NS) | (ts_event >= TS_EVENT_MAX_NS)
-        row = int(np.argmax(bad))
-        raise RefusedFile(
-            f"ts_event was {int(ts_event[row]) % 2**64} ns in record {first_record + row}, expected between "
-            "the years 2000 and 2100; the file is damaged, fetch it again"
-        )
-    return low, high
+def _date(ns: int) -> str:
+    return datetime.fromtimestamp(ns // 1_000_000_000, UTC).date().isoformat()

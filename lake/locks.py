@@ -4,6 +4,7 @@ Advisory `flock` locks on files in the stage folder: the kernel drops them with 
 none behind.
 """
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -58,3 +59,51 @@ class Locks:
         """Give every lock back; calling it twice is harmless."""
         while self.held:
             os.close(self.held.pop())
+
+
+class NameLock:
+    """An exclusive lock on a name, between processes and threads; its file goes when it is given back.
+
+    A killed holder frees it, and what is left of the file harms nobody. Used where names are many (one for each source
+    file), so that lock files don't pile up.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    def take(self, *, wait: bool = True, what: str = "") -> bool:
+        """Take it; False when another holds it and ``wait`` is off. Says once, with ``what``, that it waits."""
+        told = False
+        while True:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                if not wait:
+                    return False
+                if not told:
+                    log.warning("another process holds %s; waiting for it", what or self.path.name)
+                    told = True
+                time.sleep(POLL_S)
+                continue
+            # The holder before us may have taken the file away just before we locked it: then it locks nothing.
+            if self._is_the_file(fd):
+                self._fd = fd
+                return True
+            os.close(fd)
+
+    def release(self) -> None:
+        """Give it back; calling it twice is harmless."""
+        if self._fd is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+            os.close(self._fd)
+            self._fd = None
+
+    def _is_the_file(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(fd))
+        except FileNotFoundError:
+            return False

@@ -13,7 +13,7 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.factory import FACTORY
 from dbt_common.exceptions import DbtRuntimeError
 
-from lake import bronze, code, commits, params, plan, publish, runs, versions, views
+from lake import bronze, code, commits, params, plan, publish, rollup, runs, versions, views
 from lake.locks import Locks
 from lake.paths import lake_root, stage_dir
 
@@ -254,6 +254,8 @@ class Plugin(BasePlugin):
             elif mine <= passed:  # some passed and the rest didn't run: nothing is known that wasn't
                 self._mark(node, None)
             self._roll_up(node, self._version(node, graph, job["param_set"]))
+        if job["command"] == "build":
+            rollup.write_rollups(self.root)
         self._record(job)
 
     def _record(self, job: dict) -> None:

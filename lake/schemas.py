@@ -134,6 +134,7 @@ VERSION_FOLDER = _pattern(_VERSION)
 RUN_ID = _pattern(_RUN)
 BRONZE_SCHEMA = _pattern(r"[a-z]+\.[a-z0-9]+\.v\d+")
 BRONZE_PATH = _pattern(rf"[a-z]+/[a-z0-9]+/.+/date={_DAY}/hour=\d{{2}}/part-{_HEX8}-\d{{3}}\.parquet")
+REJECT_PATH = _pattern(rf"_rejects/dataset=[a-z0-9_]+/date={_DAY}/part-{_HEX8}-\d{{3}}\.parquet")
 HIVE_KEY = _map(TEXT, SLUG, minProperties=1)
 HOUR: Schema = {"type": "integer", "minimum": 0, "maximum": 23}
 VENDOR_SCHEMA = _enum("trades", "mbp-10")
@@ -174,7 +175,16 @@ _BY_STATUS: Schema = {
 
 
 def _receipt() -> Schema:
-    schema = {**_record(**_RAW_FILE, delivery_id=DELIVERY), **_BY_STATUS}
+    """``record_count`` = accepted + rejected + filtered, where filtered rows are none of ours."""
+    reject = _record(path=REJECT_PATH, bytes=SOME, sha256=SHA256, rows=SOME, content_digest=SHA256)
+    more = {
+        "accepted_count": _or_null(COUNT),
+        "rejected_count": _or_null(COUNT),
+        "filtered_count": _or_null(COUNT),
+        "rejects": _list(reject),
+        "delivery_id": DELIVERY,
+    }
+    schema = {**_record(**_RAW_FILE, **more), **_BY_STATUS}
     return _file("Receipt of one raw file", r"raw/_metadata/receipt-[0-9a-f]{16}\.json", schema)
 
 
@@ -212,7 +222,20 @@ _PART: dict[str, Schema] = {
     "rows": SOME,
     "content_digest": SHA256,
 }
-_GAP: dict[str, Schema] = {"key": HIVE_KEY, "from_ns": TS_NS, "to_ns": TS_NS, "reason": TEXT}
+# ``contract`` is null where everything of the key is missing.
+_GAP: dict[str, Schema] = {
+    "key": HIVE_KEY,
+    "contract": _or_null(TEXT),
+    "from_ns": TS_NS,
+    "to_ns": TS_NS,
+    "reason": TEXT,
+}
+_VERDICT: dict[str, Schema] = {
+    "key": HIVE_KEY,
+    "check": SLUG,
+    "value": _or_null(NUMBER),
+    "verdict": _enum("ok", "warn", "error"),
+}
 _BRONZE_STATUS = _enum("complete", "open")
 _KNOWN_BEFORE_OPEN = {"session_date", "contract", "selection"}
 
@@ -221,6 +244,8 @@ def _bronze_commit() -> Schema:
     schema = _record(
         record_version={"const": 1},
         schema=BRONZE_SCHEMA,
+        schema_version=SOME,
+        schema_hash=SHA256,
         date=DATE,
         delivery_id=DELIVERY,
         source=_enum(
@@ -235,7 +260,9 @@ def _bronze_commit() -> Schema:
         run_id=RUN_ID,
         status=_BRONZE_STATUS,
         gaps=_list(_record(**_GAP)),
-        files=_list(_record(**_PART, key=HIVE_KEY, hour=HOUR, ts_min_ns=TS_NS, ts_max_ns=TS_NS), minItems=1),
+        quality=_list(_record(**_VERDICT)),
+        # without a file: the date was read and holds nothing
+        files=_list(_record(**_PART, key=HIVE_KEY, hour=HOUR, ts_min_ns=TS_NS, ts_max_ns=TS_NS)),
     )
     path = rf"lake/bronze/[a-z]+/[a-z0-9]+/_metadata/date={_DAY}/commit-{_HEX8}\.json"
     return _file("What one delivery added to one date of a bronze dataset", path, schema)
@@ -258,14 +285,6 @@ def _bronze_manifest(words: Vocabulary) -> Schema:
     front_month = _record(
         **{n: _sql(t) if n in _KNOWN_BEFORE_OPEN else _or_null(_sql(t)) for n, t in words.front_month}
     )
-    verdict = _record(
-        schema=BRONZE_SCHEMA,
-        key=HIVE_KEY,
-        date=DATE,
-        check=TEXT,
-        value=_or_null(NUMBER),
-        verdict=_enum("ok", "warn", "error"),
-    )
     schema = _record(
         manifest_version={"const": 1},
         generated_at=INSTANT,
@@ -273,7 +292,7 @@ def _bronze_manifest(words: Vocabulary) -> Schema:
         partitions=_list(partition),
         contracts=_list(front_month),
         gaps=_list(_record(schema=BRONZE_SCHEMA, date=DATE, **_GAP)),
-        quality=_list(verdict),
+        quality=_list(_record(schema=BRONZE_SCHEMA, date=DATE, **_VERDICT)),
     )
     return _file("Roll-up of the bronze commit records", r"lake/bronze/manifest\.json", schema)
 

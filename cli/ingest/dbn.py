@@ -9,12 +9,13 @@ from tqdm import tqdm
 
 from cli.output import print_rows, say
 from ingest.dbn import find_files, ingest
+from ingest.landing import MAX_BAD
 from lake.paths import lake_root
 
 app = typer.Typer(add_completion=False)
 
 _FIELDS = (
-    "path", "status", "reason", "schema", "date", "rows", "partitions", "ts_first_ns", "ts_last_ns",
+    "path", "status", "reason", "schema", "date", "rows", "rejected", "partitions", "ts_first_ns", "ts_last_ns",
     "bytes_in", "bytes_out", "delivery_id", "raw_path",
 )  # fmt: skip
 
@@ -31,6 +32,12 @@ def dbn(
         bool,
         typer.Option("--recover", help="Also delete orphans in bronze and land raw files without a receipt."),
     ] = False,
+    max_bad: Annotated[
+        float,
+        typer.Option(
+            "--max-bad", min=0, max=1, help="Share of bad rows, kept aside, above which a file is refused."
+        ),
+    ] = MAX_BAD,
     as_json: Annotated[bool, typer.Option("--json", help="Print an array, one flat object a file.")] = False,
 ) -> None:
     """Land trades and mbp-10 out of DBN files (versions 1 to 3, .dbn or .dbn.zst), each once and whole."""
@@ -48,7 +55,7 @@ def dbn(
             bar.update(bytes_done - done.get(file, 0))
             done[file] = bytes_done
 
-        report = ingest(lake_root(), paths, recover=recover, progress=progress)
+        report = ingest(lake_root(), paths, recover=recover, max_bad=max_bad, progress=progress)
     if as_json:
         print_rows([{k: _flat(getattr(f, k)) for k in _FIELDS} for f in report.files], as_json=True)
     for file in report.files:

@@ -125,22 +125,34 @@ def bronze(root: Path, schema: str = "futures.trades.v1") -> pa.Table:
 
 
 def tree(root: Path) -> set[str]:
-    """Every file under a root that an ingest should leave behind, relative; run records and the lock left out."""
+    """Every file under a root that an ingest should leave behind, relative; run records left out."""
     found = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() or p.is_symlink()}
-    return {p for p in found if not p.startswith("_meta/runs/") and p != "lake/_stage/ingest.lock"}
+    return {p for p in found if not p.startswith("_meta/runs/")}
 
 
 def snapshot(root: Path) -> dict[str, object]:
     """What must be equal between two lakes of the same content: files, digests, receipts; not times and run ids."""
     receipts = {}
     for path in sorted((root / "raw" / "_metadata").glob("receipt-*.json")):
-        receipts[path.name] = _without(json.loads(path.read_text()), "downloaded_at")
+        receipt = _without(json.loads(path.read_text()), "downloaded_at")
+        # The bytes of rejects hold when they were loaded; what they say is in ``rejects`` below.
+        receipt["rejects"] = [_without(r, "bytes", "sha256") for r in receipt["rejects"]]
+        receipts[path.name] = receipt
     commits = {}
     for path in sorted((root / "lake" / "bronze").glob("*/*/_metadata/date=*/commit-*.json")):
         commits[str(path.relative_to(root))] = _without(json.loads(path.read_text()), "run_id")
-    manifest = json.loads((root / "lake" / "bronze" / "manifest.json").read_text())
-    partitions = [_without(p, "run_id") for p in manifest["partitions"]]
-    return {"files": tree(root), "receipts": receipts, "commits": commits, "partitions": partitions}
+    return {"files": tree(root), "receipts": receipts, "commits": commits, "rejects": rejects(root)}
+
+
+def rejects(root: Path) -> list[tuple]:
+    """Every row kept aside: (dataset, date, line, rule, reason, raw), but not when."""
+    rows = []
+    for path in sorted((root / "lake" / "bronze" / "_rejects").glob("dataset=*/date=*/*.parquet")):
+        where = path.parts[-3].removeprefix("dataset="), path.parts[-2].removeprefix("date=")
+        table = pq.ParquetFile(path).read().to_pydict()
+        names = ("line_no", "rule", "reason", "raw")
+        rows += [(*where, *row) for row in zip(*(table[n] for n in names), strict=True)]
+    return rows
 
 
 def _without(entry: dict, *keys: str) -> dict:

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.ingest import app
+from cli.manifest import app as manifest_app
 from tests.unit.ingest import dbn_kit as kit
 from tests.unit.ingest.dbn_kit import records, write_dbn
 
@@ -37,7 +38,6 @@ def test_landing_prints_a_line_a_file_and_nothing_else(root: Path, folder: Path)
     again = runner.invoke(app, ["dbn", str(folder)])
     assert again.exit_code == 0
     assert [": already landed, " in line for line in again.stdout.splitlines()] == [True, True]
-    assert root.joinpath("raw", "manifest.json").is_file()
 
 
 def test_json_is_an_array_of_flat_objects_with_the_same_keys(root: Path, folder: Path) -> None:
@@ -69,17 +69,36 @@ def test_a_path_that_is_not_there_is_exit_code_1_and_the_rest_lands(root: Path, 
     assert len(result.stdout.splitlines()) == 2
 
 
-def test_a_roll_up_that_is_no_json_is_named_and_can_be_made_anew(root: Path, folder: Path) -> None:
+def test_the_roll_ups_are_written_when_asked_for(root: Path, folder: Path) -> None:
     runner.invoke(app, ["dbn", str(folder)])
+    assert not (root / "raw" / "manifest.json").exists()
+    result = runner.invoke(manifest_app, ["--json"])
+    assert result.exit_code == 0
+    raw, bronze = json.loads(result.stdout)
+    assert (raw["files"], bronze["partitions"]) == (2, 2)
+    assert bronze["path"] == str(root / "lake" / "bronze" / "manifest.json")
+
+
+def test_a_roll_up_that_is_no_json_is_made_anew(root: Path, folder: Path) -> None:
+    runner.invoke(app, ["dbn", str(folder)])
+    runner.invoke(manifest_app, [])
     manifest = root / "raw" / "manifest.json"
-    whole = manifest.read_text()
+    whole, before = json.loads(manifest.read_text()), manifest.stat().st_mtime_ns
+    runner.invoke(manifest_app, [])
+    assert manifest.stat().st_mtime_ns == before
     manifest.write_text("{")
-    told = runner.invoke(app, ["dbn", str(folder)]).exception
-    assert isinstance(told, ValueError)
-    assert f"{manifest} was not JSON" in str(told)
-    manifest.unlink()
-    assert runner.invoke(app, ["dbn", str(folder)]).exit_code == 0
-    assert json.loads(manifest.read_text())["files"] == json.loads(whole)["files"]
+    assert runner.invoke(manifest_app, []).exit_code == 0
+    assert json.loads(manifest.read_text())["files"] == whole["files"]
+
+
+def test_a_share_of_bad_rows_is_allowed_by_option(root: Path, folder: Path) -> None:
+    rows = records("trades", 50)
+    rows["size"][3] = 0
+    path = str(write_dbn(folder / "bad.dbn", "trades", rows))
+    assert "expected at most 1.00%" in runner.invoke(app, ["dbn", path]).stderr
+    result = runner.invoke(app, ["dbn", path, "--max-bad", "0.02"])
+    assert result.stdout.endswith(": landed, 49 trades rows of 2025-12-15, 1 bad rows kept aside\n")
+    assert runner.invoke(app, ["dbn", path, "--max-bad", "1.5"]).exit_code == 2
 
 
 def test_no_path_is_a_wrong_call(root: Path) -> None:

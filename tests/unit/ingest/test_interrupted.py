@@ -139,7 +139,7 @@ def test_a_killed_landing_of_a_file_refused_before_is_mended(
     """Its old receipt says quarantined, which must not pass for the end of the landing."""
     source = write_dbn(tmp_path / "in" / "a.dbn.zst", "trades", records("trades", 30))
     with monkeypatch.context() as patched:
-        patched.setattr("ingest.partitioning.TS_EVENT_MAX_NS", 5)
+        patched.setattr("ingest.dbn_checks.TS_EVENT_MAX_NS", 5)
         assert ingest_dbn(tmp_path / "refused", [source]).files[0].status == "quarantined"
     shutil.copytree(tmp_path / "refused", tmp_path / "lake")
     done = run_child(tmp_path / "lake", source, 0)
