@@ -1,0 +1,103 @@
+"""Flat files to write, the parser over them, and its result as plain rows."""
+
+import gzip
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from ingest.polygon.flat_file import FlatFile
+from ingest.polygon.gzip_lines import text_blocks
+
+DAY = "2025-12-24"
+OPEN_NS = 1_766_586_600_000_000_000  # 2025-12-24 09:30 in New York
+HOUR_NS = 3_600_000_000_000
+
+OPTIONS_HEADER = "ticker,conditions,correction,exchange,price,sip_timestamp,size"
+OPTIONS = f"""{OPTIONS_HEADER}
+O:AAPL251224C00270000,209,0,300,1.5,{OPEN_NS + 5},3
+O:SPY251224C00690000,209,0,312,0.85,{OPEN_NS + HOUR_NS},10
+O:SPY251224C00690000,,,300,0.86,{OPEN_NS + 7},1
+O:SPY251224P00685500,"209,233",0,301,1.230000001,{OPEN_NS + 7},2
+O:SPY251224P00685500,"209,233",0,301,1.230000001,{OPEN_NS + 7},2
+SPY   260116C00700000,232,7,,0,{OPEN_NS + 3},2147483647
+O:SPY1251224C00690000,209,0,300,1,{OPEN_NS},1
+O:nan251224C00001000,209,0,300,1,{OPEN_NS},1
+"""
+STOCKS_HEADER = (
+    "ticker,conditions,correction,exchange,id,participant_timestamp,price,sequence_number,sip_timestamp,"
+    "size,tape,trf_id,trf_timestamp"
+)
+STOCKS = f"""{STOCKS_HEADER}
+NA,12,0,4,71,{OPEN_NS},1.5,100,{OPEN_NS + 9},100,1,0,0
+NULL,12,0,4,72,{OPEN_NS},1.5,101,{OPEN_NS + 9},100,1,0,0
+SPY,"12,37",0,4,52983,{OPEN_NS - 400},690.12,2001,{OPEN_NS + 20},0.5,2,202,{OPEN_NS}
+SPY,,,11,,0,690.1234,,{OPEN_NS + 10},100,2,,
+SPY,14,8,11,"a""b, c",{OPEN_NS},690.13,2003,{OPEN_NS + HOUR_NS},7.000001,2,,0
+nan,12,0,4,73,{OPEN_NS},1.5,102,{OPEN_NS + 9},100,1,0,0
+"""
+
+
+@dataclass
+class Parsed:
+    """The parser's result: accepted rows by ordinal, rejects as (line, rule, raw), counts; ``file`` is the parser."""
+
+    file: FlatFile
+    accepted: dict[int, dict]
+    rejected: list[tuple[int, str, str]]
+
+    @property
+    def rules(self) -> list[str]:
+        return [rule for _, rule, _ in self.rejected]
+
+
+def packed(text: str | bytes) -> bytes:
+    return gzip.compress(text.encode() if isinstance(text, str) else text, compresslevel=1, mtime=0)
+
+
+def put(path: Path, text: str | bytes) -> Path:
+    """A flat file of this text."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(packed(text))
+    return path
+
+
+def parse(
+    text: str | bytes,
+    *,
+    wanted: tuple[str, ...] = ("SPY",),
+    block_bytes: int = 4 << 20,
+    data: bytes | None = None,
+) -> Parsed:
+    """Parse a file of this text, or of these bytes, as far as sorted rows; bronze files are another test's."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{DAY}.csv.gz"
+        path.write_bytes(packed(text) if data is None else data)
+        file = FlatFile(
+            list(wanted), source="polygon_flatfile", delivery_id="0123456789abcdef", stage=Path(folder),
+            source_file="raw/x.csv.gz", date=DAY, run_rows=4096,
+        )  # fmt: skip
+        try:
+            file.parse(text_blocks(path, block_bytes=block_bytes))
+            accepted = _rows(file)
+            rejected = []
+            for part in file.rejects.close():
+                for row in pq.read_table(part.staged).to_pylist():
+                    rejected.append((row["line_no"], row["rule"], row["raw"]))
+        finally:
+            file.abort()
+    return Parsed(file, accepted, sorted(rejected))
+
+
+def _rows(file: FlatFile) -> dict[int, dict]:
+    if not file.rows.rows:
+        return {}
+    batch = file.rows.sorted_batch()
+    assert len(set(batch.column("root").to_pylist())) == 1, "expected one wanted root"
+    rows = file.rows.bronze_table(batch).to_pylist()
+    assert rows == sorted(rows, key=lambda r: (r["ts_event_ns"], r["ordinal"]))
+    for row in rows:
+        row["_extra"] = row["_extra"] and json.loads(row["_extra"])
+    return {row.pop("ordinal"): row for row in rows}
