@@ -39,6 +39,7 @@ def schemas(words: Vocabulary) -> dict[str, Schema]:
         "receipt": _receipt(),
         "raw_manifest": _raw_manifest(),
         "simulation": _simulation(),
+        "request": _request(),
         "bronze_commit": _bronze_commit(),
         "bronze_manifest": _bronze_manifest(words),
         "dataset_commit": _dataset_commit(),
@@ -192,6 +193,38 @@ def _raw_manifest() -> Schema:
     files = _list({**_record(**_RAW_FILE), **_BY_STATUS})
     schema = _record(manifest_version={"const": 1}, generated_at=INSTANT, files=files)
     return _file("Roll-up of the receipts", r"raw/manifest\.json", schema)
+
+
+def _request() -> Schema:
+    window = _record(
+        date=DATE,
+        record_count=COUNT,
+        billable_bytes=COUNT,
+        cost_usd={"type": "number", "minimum": 0},
+        state=_enum("wanted", "downloaded", "landed", "quarantined"),
+        name=_or_null(TEXT),
+        bytes=_or_null(COUNT),
+        sha256=_or_null(SHA256),
+        reason=_or_null(TEXT),
+    )
+    schema = _record(
+        request_version={"const": 1},
+        provider=_enum("databento"),
+        request_id=_pattern("[0-9a-f]{16}"),
+        kind=_enum("batch", "stream"),
+        dataset=TEXT,
+        schema=VENDOR_SCHEMA,
+        symbols=_list(TEXT, minItems=1, uniqueItems=True),
+        stype_in=TEXT,
+        start=DATE,
+        end=DATE,
+        state=_enum("ordering", "ordered", "landed", "expired"),
+        windows=_list(window, minItems=1),
+        ordered_at=_or_null(INSTANT),
+        job_id=_or_null(TEXT),
+        previous_job_ids=_list(TEXT, uniqueItems=True),
+    )
+    return _file("One order from a vendor", r"raw/_metadata/request-[0-9a-f]{16}\.json", schema)
 
 
 def _simulation() -> Schema:

@@ -21,6 +21,7 @@ from lake.contracts import BrokenContract
 from ml import experiments, training
 from tests.fixtures.dbt import repository_project
 from tests.laws.repository import PROJECT_DIR
+from tests.unit.ingest import databento_kit
 from tests.unit.ml import ml_worlds
 
 SCHEMAS = sorted(contracts.schemas())
@@ -78,15 +79,26 @@ def trained(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     return {name: path for name, path in files_below(root).items() if name not in before}
 
 
+@pytest.fixture(scope="module")
+def ordered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What ordering from a vendor wrote beside what every landing writes, by relative path."""
+    root = tmp_path_factory.mktemp("ordered")
+    with databento_kit.server() as server:
+        assert databento_kit.call(root, server.url).ok
+    return {name: path for name, path in files_below(root).items() if "/request-" in name}
+
+
 def stop(*_: object) -> None:
     raise RuntimeError("stopped")
 
 
 @pytest.fixture(scope="module")
-def written(lake: Path, trained: dict[str, Path]) -> dict[str, Path]:
+def written(lake: Path, trained: dict[str, Path], ordered: dict[str, Path]) -> dict[str, Path]:
     """Every file that a real run wrote, and the contract of features, by path below its root."""
     checked_in = contracts.FEATURES_JSON
-    return files_below(lake) | trained | {checked_in.relative_to(PROJECT_DIR).as_posix(): checked_in}
+    return (
+        files_below(lake) | trained | ordered | {checked_in.relative_to(PROJECT_DIR).as_posix(): checked_in}
+    )
 
 
 @pytest.fixture(scope="module")
