@@ -6,11 +6,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import pyarrow as pa
-
-from ingest.parquet_decimal import as_integers, schema_bytes
 
 ROW_GROUP_ROWS = 122_880
 TS_EVENT_MIN_NS = 946_684_800_000_000_000  # 2000-01-01, exclusive
@@ -38,17 +35,6 @@ class BronzeSchema:
 
     DELTA = ("ts_event_ns", "ts_recv_ns", "sequence", "ordinal", "ts_in_delta")
     STATISTICS = ("ts_event_ns", "sequence", "contract", "option_symbol", "instrument_id")
-
-    @cached_property
-    def written(self) -> pa.Schema:
-        """The schema as the writer gets it, prices as integers."""
-        return as_integers(self.arrow)
-
-    @cached_property
-    def footers(self) -> tuple[bytes, bytes]:
-        """The schema in the footer of a file as written, and as it has to be."""
-        options = self.parquet_options()
-        return schema_bytes(self.written, options), schema_bytes(self.arrow, options)
 
     @property
     def schema_hash(self) -> str:
@@ -187,4 +173,73 @@ STOCKS_TRADES = BronzeSchema(
         ]
     ),
     dictionary=_STOCKS_DICTIONARY,
+)
+# Bars of the vendor's own, as delivered; the bars that models read are made from trades.
+FUTURES_OHLCV = BronzeSchema(
+    name="futures.ohlcv.v1",
+    version=1,
+    folder="futures/ohlcv",
+    arrow=pa.schema(
+        [
+            *_COMMON,
+            _field("publisher_id", pa.int16()),
+            _field("instrument_id", pa.int32()),
+            _field("contract", CONTRACT),
+            _field("bar_interval_s", pa.int32()),
+            *(_field(c, PRICE) for c in ("open", "high", "low", "close")),
+            _field("volume", pa.int64()),
+        ]
+    ),
+    dictionary=["source", "delivery_id", "publisher_id", "instrument_id", "contract", "bar_interval_s"],
+)
+
+
+def _definitions() -> list[pa.Field]:
+    def some(t: pa.DataType, *names: str) -> list[pa.Field]:
+        return [_field(n, t, nullable=True) for n in names]
+
+    return [
+        *_COMMON,
+        _field("publisher_id", pa.int16()),
+        _field("instrument_id", pa.int32()),
+        _field("contract", CONTRACT),
+        _field("security_update_action", CONTRACT),
+        _field("instrument_class", CONTRACT),
+        *some(
+            CONTRACT,
+            *("user_defined_instrument", "security_type", "exchange", "asset", "security_group", "cfi"),
+            *("currency", "settl_currency", "unit_of_measure", "underlying"),
+        ),
+        *some(pa.int64(), "underlying_id", "raw_instrument_id"),
+        *some(
+            PRICE,
+            *("min_price_increment", "min_price_increment_amount", "display_factor", "unit_of_measure_qty"),
+            *("strike_price", "high_limit_price", "low_limit_price"),
+        ),
+        *some(pa.int32(), "contract_multiplier"),
+        *some(pa.int64(), "activation_ns", "expiration_ns"),
+        *some(pa.int16(), "maturity_year", "maturity_month", "maturity_day", "maturity_week"),
+        _field("leg_count", pa.int32()),
+        *some(pa.int32(), "leg_index"),
+        *some(pa.int64(), "leg_instrument_id"),
+        *some(CONTRACT, "leg_contract", "leg_instrument_class", "leg_side"),
+        *some(pa.int32(), "leg_ratio_qty_numerator", "leg_ratio_qty_denominator"),
+        *some(PRICE, "leg_price", "leg_delta"),
+    ]
+
+
+# Futures, spreads, options and shares in one dataset: a delivery may hold all of them, they share their columns, and
+# who looks up an id doesn't know yet which of them it is.
+DEFINITIONS = BronzeSchema(
+    name="reference.definitions.v1",
+    version=1,
+    folder="reference/definitions",
+    arrow=pa.schema(_definitions()),
+    dictionary=[
+        f.name
+        for f in _definitions()
+        if pa.types.is_dictionary(f.type)
+        or f.name.startswith(("maturity_", "leg_"))
+        or f.name == "publisher_id"
+    ],
 )

@@ -7,15 +7,19 @@ import os
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.bronze_schema import ROW_GROUP_ROWS, BronzeSchema
-from ingest.parquet_decimal import mantissas, put_schema
+from ingest.parquet_footer import serves
 from lake.atomic import fsync_file, sha256_file
 from lake.digest import ContentDigest
+
+if TYPE_CHECKING:
+    from ingest.parquet_encoder import ParquetEncoder
 
 try:
     TICKHOUSE_VERSION = version("tickhouse")
@@ -86,36 +90,34 @@ class PartitionWriter:
         self._staged = stage / f"{partition.folder().replace('/', ',')},{name}"
         self._first = self._last = 0
         self._digest = ContentDigest(schema.arrow)
-        self._schema = schema
-        self._writer = pq.ParquetWriter(str(self._staged), schema.written, **schema.parquet_options())
-        self._writer.add_key_value_metadata(
-            {
-                "schema_name": schema.name,
-                "schema_version": str(schema.version),
-                "delivery_id": delivery_id,
-                "tickhouse_version": TICKHOUSE_VERSION,
-            }
-        )
+        metadata = {
+            "schema_name": schema.name,
+            "schema_version": str(schema.version),
+            "delivery_id": delivery_id,
+            "tickhouse_version": TICKHOUSE_VERSION,
+        }
+        self._writer = _open(self._staged, schema, metadata)
 
     def write(self, table: pa.Table, ts_first_ns: int, ts_last_ns: int) -> None:
-        """Append one row group; ``ts_*_ns`` are ``ts_event_ns`` of the table's first and last row."""
+        """Append rows as row groups; ``ts_*_ns`` are ``ts_event_ns`` of the table's first and last row."""
         if not self.rows:
             self._first = ts_first_ns
         self._last = ts_last_ns
         self.rows += table.num_rows
-        self._writer.write_table(mantissas(table, self._schema.written), row_group_size=ROW_GROUP_ROWS)
-        self._digest.update(table)
+        for start in range(0, table.num_rows, ROW_GROUP_ROWS):
+            group = table.slice(start, ROW_GROUP_ROWS)
+            self._writer.write(group)
+            self._digest.update(group)
 
     def close(self) -> BronzeFile:
         self._writer.close()
-        put_schema(self._staged, *self._schema.footers)
         fsync_file(self._staged)
         return BronzeFile(
             staged=self._staged,
             partition=self.partition,
             path=self._path,
-            bytes=os.path.getsize(self._staged),
-            sha256=sha256_file(self._staged),
+            bytes=self._writer.bytes,
+            sha256=self._writer.sha256,
             rows=self.rows,
             ts_min_ns=self._first,
             ts_max_ns=self._last,
@@ -125,6 +127,49 @@ class PartitionWriter:
     def abort(self) -> None:
         """Give the file up. Errors of closing it don't matter any more."""
         with contextlib.suppress(Exception):
-            self._writer.close()
+            self._writer.abort()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._staged)
+
+
+def _open(path: Path, schema: BronzeSchema, metadata: dict[str, str]) -> ParquetEncoder | _ArrowWriter:
+    """The writer for a schema: our encoder where it knows all types, pyarrow's for schemas with lists."""
+    if not serves(schema.arrow):
+        return _ArrowWriter(path, schema, metadata)
+    # Only here: numba takes its time and memory to import, and most commands write no bronze.
+    from ingest.parquet_encoder import ParquetEncoder  # noqa: PLC0415
+
+    return ParquetEncoder(
+        path,
+        schema.arrow,
+        delta=schema.DELTA,
+        statistics=schema.STATISTICS,
+        metadata=metadata,
+        created_by=f"tickhouse version {TICKHOUSE_VERSION}",
+    )
+
+
+class _ArrowWriter:
+    """pyarrow's writer behind the encoder's few methods."""
+
+    def __init__(self, path: Path, schema: BronzeSchema, metadata: dict[str, str]) -> None:
+        self._path = path
+        self._writer = pq.ParquetWriter(str(path), schema.arrow, **schema.parquet_options())
+        self._writer.add_key_value_metadata(metadata)
+
+    @property
+    def bytes(self) -> int:
+        return os.path.getsize(self._path)
+
+    @property
+    def sha256(self) -> str:
+        return sha256_file(self._path)
+
+    def write(self, table: pa.Table) -> None:
+        self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def abort(self) -> None:
+        self._writer.close()

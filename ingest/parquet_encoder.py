@@ -1,0 +1,275 @@
+"""Sorted market rows to a Parquet file, by an encoder that knows them: nearly every value repeats the row before.
+
+What a general writer spends on a book is looking up each of its sixty prices, sizes and counts in a hash table
+or compressing it in full. Here one pass finds the runs of equal values, a dictionary is asked once a run, and
+the runs themselves are the page. See docs/adr/0006-own-parquet-encoder.md.
+
+The files are plain Parquet: data pages of version 2, one a column chunk, ZSTD level 3; RLE_DICTIONARY,
+DELTA_BINARY_PACKED for times and sequences, PLAIN where a dictionary doesn't pay. Equal rows give equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import zstandard
+
+from ingest import parquet_kernels as kernels
+from ingest.parquet_footer import (
+    MAGIC,
+    Chunk,
+    Encoding,
+    Physical,
+    RowGroup,
+    data_page_header,
+    dictionary_page_header,
+    footer,
+    physical_type,
+)
+
+ZSTD_LEVEL = 3
+_NARROW = (np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.int32), np.dtype(np.int64))
+
+
+class _Workspace(threading.local):
+    """What one thread works with, grown to the largest row group so far."""
+
+    scratch: kernels.Scratch | None = None
+    compressor: zstandard.ZstdCompressor | None = None
+
+    def ready(self, rows: int) -> kernels.Scratch:
+        if self.compressor is None:
+            self.compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
+        if self.scratch is None or self.scratch.rows < rows:
+            self.scratch = kernels.Scratch(rows)
+        return self.scratch
+
+
+_workspace = _Workspace()
+
+
+class ParquetEncoder:
+    """One Parquet file under construction at ``path``; every ``write`` is a row group, ``close`` the footer.
+
+    ``delta`` and ``statistics`` name columns, as far as the schema has them. ``bytes`` and ``sha256`` are of
+    what has been written. Nothing is synced.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        schema: pa.Schema,
+        *,
+        delta: Collection[str],
+        statistics: Collection[str],
+        metadata: dict[str, str],
+        created_by: str,
+    ) -> None:
+        self._schema, self._metadata, self._created_by = schema, metadata, created_by
+        self._delta, self._statistics = frozenset(delta), frozenset(statistics)
+        self._groups: list[RowGroup] = []
+        self._hash = hashlib.sha256()
+        self.bytes = 0
+        self._file = open(path, "wb")  # noqa: SIM115  # closed by close() or abort()
+        self._put(MAGIC)
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def write(self, table: pa.Table) -> None:
+        """Append ``table``, of the schema's columns in order, as one row group."""
+        scratch = _workspace.ready(table.num_rows)
+        group = RowGroup(table.num_rows, self.bytes)
+        for field, column in zip(self._schema, table.columns, strict=True):
+            array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+            if array.null_count and not field.nullable:
+                raise ValueError(f"column {field.name} had {array.null_count} NULLs, expected none")
+            group.chunks.append(self._write_chunk(field, array, scratch))
+        self._groups.append(group)
+
+    def close(self) -> None:
+        self._put(footer(self._schema, self._groups, self._metadata, self._created_by))
+        self._file.close()
+
+    def abort(self) -> None:
+        self._file.close()
+
+    def _put(self, *parts: bytes) -> None:
+        data = b"".join(parts)
+        self._file.write(data)
+        self._hash.update(data)
+        self.bytes += len(data)
+
+    def _write_chunk(self, field: pa.Field, array: pa.Array, scratch: kernels.Scratch) -> Chunk:
+        rows, nulls = len(array), array.null_count
+        page = _Page(field, array, scratch, delta=field.name in self._delta)
+        levels = _levels(field, array, scratch)
+        compress = _workspace.compressor.compress
+        start, chunk_raw, parts = self.bytes, 0, []
+        if page.dictionary is not None:
+            packed = compress(page.dictionary)
+            head = dictionary_page_header(
+                entries=page.entries, raw_bytes=len(page.dictionary), bytes_out=len(packed)
+            )
+            chunk_raw += len(head) + len(page.dictionary)
+            parts += [head, packed]
+        data_offset = start + sum(map(len, parts))
+        packed = compress(page.data)
+        head = data_page_header(
+            rows=rows, nulls=nulls, encoding=page.encoding, levels_bytes=len(levels),
+            raw_bytes=len(page.data), bytes_out=len(packed),
+        )  # fmt: skip
+        chunk_raw += len(head) + len(levels) + len(page.data)
+        self._put(*parts, head, levels, packed)
+        encodings = [page.encoding, Encoding.RLE]
+        if page.dictionary is not None:
+            encodings.insert(0, Encoding.PLAIN)
+        return Chunk(
+            field=field,
+            encodings=encodings,
+            values=rows,
+            raw_bytes=chunk_raw,
+            bytes_out=self.bytes - start,
+            data_offset=data_offset,
+            dictionary_offset=None if page.dictionary is None else start,
+            statistics=(*page.extremes(), nulls) if field.name in self._statistics and nulls < rows else None,
+        )
+
+
+class _Page:
+    """The values of a column chunk, encoded but not compressed. Valid until the scratch is used again."""
+
+    def __init__(self, field: pa.Field, array: pa.Array, scratch: kernels.Scratch, *, delta: bool) -> None:
+        self._physical = physical_type(field.type)
+        self._texts: pa.Array | None = None
+        self.dictionary: bytes | None = None
+        self.entries = 0
+        if pa.types.is_string(array.type):
+            array = _text_codes(array)
+        if pa.types.is_dictionary(array.type):
+            self._texts = array.dictionary
+        elif pa.types.is_string(array.type):
+            self._set_plain_texts(array)
+            return
+        values = _numbers(array)
+        if delta:
+            self.encoding = Encoding.DELTA_BINARY_PACKED
+            length, least, greatest = kernels.encode_delta(values, scratch.out)
+            self.data, self._extremes = scratch.out[:length].data, (least, greatest)
+            return
+        length, self.entries = kernels.encode_dictionary(
+            values, scratch.starts, scratch.codes, scratch.table, scratch.counts, scratch.entries, scratch.out
+        )
+        if length < 0:
+            self.encoding, self.entries = Encoding.PLAIN, 0
+            self._set_plain(values)
+            return
+        self.encoding = Encoding.RLE_DICTIONARY
+        self.data = scratch.out[:length].data
+        entries = scratch.entries[: self.entries]
+        if self._texts is not None:
+            self._texts = self._texts.take(
+                pa.Array.from_buffers(pa.int64(), len(entries), [None, pa.py_buffer(entries)])
+            )
+            self.dictionary = _plain_texts(self._texts)
+        else:
+            self.dictionary = entries.astype(_WIDTHS[self._physical]).tobytes()
+            self._extremes = (entries.min(), entries.max()) if len(entries) else None
+
+    def _set_plain(self, values: np.ndarray) -> None:
+        if self._texts is not None:
+            places = values.astype(np.int64)
+            places = pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(places)])
+            self._set_plain_texts(self._texts.take(places))
+            return
+        self.data = np.ascontiguousarray(values, _WIDTHS[self._physical]).view(np.uint8).data
+        self._extremes = (values.min(), values.max()) if len(values) else None
+
+    def _set_plain_texts(self, array: pa.Array) -> None:
+        self.encoding, self._texts = Encoding.PLAIN, array
+        self.data = _plain_texts(array)
+
+    def extremes(self) -> tuple[bytes, bytes]:
+        """Least and greatest value in their plain form; of texts by their bytes."""
+        if self._texts is not None:
+            texts = sorted(t.encode() for t in self._texts.unique().to_pylist())
+            return texts[0], texts[-1]
+        width = _WIDTHS[self._physical].itemsize
+        least, greatest = (int(v).to_bytes(width, "little", signed=True) for v in self._extremes)
+        return least, greatest
+
+
+_WIDTHS = {Physical.INT32: np.dtype("<i4"), Physical.INT64: np.dtype("<i8")}
+
+
+def _levels(field: pa.Field, array: pa.Array, scratch: kernels.Scratch) -> bytes:
+    if not field.nullable:
+        return b""
+    out = np.empty(8 * len(array) + 16 if array.null_count else 16, np.uint8)
+    if array.null_count:
+        return out[: kernels.encode_levels(_valid(array), scratch.starts, out)].tobytes()
+    length = kernels.put_varint(out, 0, len(array) << 1)
+    out[length] = 1
+    return out[: length + 1].tobytes() if len(array) else b""
+
+
+def _valid(array: pa.Array) -> np.ndarray:
+    """1 where a row has a value, else 0, (n,) uint8."""
+    n, at = len(array), array.offset
+    if array.null_count == n:
+        return np.zeros(n, np.uint8)
+    bits = np.frombuffer(array.buffers()[0], np.uint8)[at // 8 :]
+    return np.unpackbits(bits, bitorder="little", count=at % 8 + n)[at % 8 :]
+
+
+def _numbers(array: pa.Array) -> np.ndarray:
+    """The values that are not NULL as integers, contiguous: of a dictionary its indexes, of decimals their
+    mantissas.
+    """
+    t = array.type
+    if pa.types.is_dictionary(t):
+        array, t = array.indices, array.type.index_type
+    if array.null_count == len(array):
+        return np.empty(0, np.int64 if physical_type(t) == Physical.INT64 else np.int32)
+    data, at, n = array.buffers()[1], array.offset, len(array)
+    if pa.types.is_decimal128(t):  # so few digits that the lower half is all of it
+        values = np.frombuffer(data, np.int64)[2 * at : 2 * (at + n) : 2]
+    else:
+        kind = (
+            np.int64
+            if pa.types.is_decimal64(t)
+            else np.int32
+            if pa.types.is_date32(t)
+            else t.to_pandas_dtype()
+        )
+        values = np.frombuffer(data, kind)[at : at + n]
+    if array.null_count:
+        values = values[_valid(array).view(bool)]
+    if values.dtype not in _NARROW:
+        values = values.astype(np.int64)
+    return np.ascontiguousarray(values)
+
+
+def _text_codes(array: pa.Array) -> pa.Array:
+    """Texts without NULLs; as a dictionary where they repeat, plain where they hardly do."""
+    array = array.drop_null()
+    coded = array.dictionary_encode()
+    few = len(coded.dictionary) <= min(kernels.MAX_CARDINALITY, max(1, len(array) // 2))
+    return coded if few else array
+
+
+def _plain_texts(array: pa.Array) -> bytes:
+    n = len(array)
+    if not n:
+        return b""
+    _, ends, data = array.buffers()
+    ends = np.frombuffer(ends, np.int32)[array.offset : array.offset + n + 1]
+    data = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    out = np.empty(int(ends[-1] - ends[0]) + 4 * n, np.uint8)
+    return out[: kernels.encode_texts(ends, data, n, out)].tobytes()
