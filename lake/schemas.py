@@ -147,7 +147,7 @@ PARTITION = f"lake/(silver|gold)/.+/date={_DAY}"
 
 _RAW_FILE: dict[str, Schema] = {
     "path": _pattern("raw/.+"),
-    "provider": _enum("databento"),
+    "provider": _enum("databento", "polygon"),
     "dataset": _or_null(TEXT),
     "schema": _or_null(VENDOR_SCHEMA),
     "date": _or_null(DATE),
