@@ -13,7 +13,7 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.factory import FACTORY
 from dbt_common.exceptions import DbtRuntimeError
 
-from lake import bronze, code, commits, params, plan, publish, rollup, runs, versions, views
+from lake import bronze, code, commits, params, plan, publish, rollup, runs, sources, versions, views
 from lake.locks import Locks
 from lake.paths import lake_root, stage_dir
 
@@ -78,6 +78,9 @@ class Plugin(BasePlugin):
                 f"create or replace view {source['schema']}.{source['identifier']} as "
                 + views.bronze_view(self.root, source, keys, self.files, shared)
             )
+        if graph["sources"]:
+            last = sources.last_at({s["name"] for s in graph["sources"].values()}, self.files)
+            job["sql"].append(views.landed_table(last))
         for node in graph["nodes"].values():
             if plan.is_dataset(node):
                 job["sql"].append(f'create schema if not exists "{node["schema"]}"')

@@ -7,6 +7,7 @@ Hive column dies in the optimizer, which looks for its statistics among the file
 """
 
 import csv
+import datetime
 from pathlib import Path
 
 from lake import bronze
@@ -95,6 +96,19 @@ def bronze_view(
         ]
         branches.append(f"select {', '.join(parts)} from {scan_expression(variable, hive)}")
     return " union all ".join(branches)
+
+
+def landed_table(last_at: dict[str, datetime.datetime]) -> str:
+    """SQL of ``bronze.landed``, by which dbt judges the freshness of a source: one row for each.
+
+    A source that nothing is landed of is as old as the epoch: it has to alarm, not to be NULL.
+    """
+    rows = ", ".join(
+        f"({literal(name)}, timestamptz {literal(at.isoformat())})" for name, at in sorted(last_at.items())
+    )
+    return (
+        f"create or replace table bronze.landed as select * from (values {rows}) as t(source_name, last_at)"
+    )
 
 
 def empty_file_copy(root: Path, source: dict, keys: list[str]) -> str:

@@ -1,6 +1,6 @@
 {# First thing of a run: make the views over the lake again. Also `dbt run-operation lake_register`. #}
 {% macro lake_register() %}
-  {% if execute and flags.WHICH in ('build', 'run', 'test', 'seed', 'show', 'run-operation') %}
+  {% if execute and flags.WHICH in ('build', 'run', 'test', 'seed', 'show', 'run-operation', 'freshness') %}
     {% set job = {'op': 'register', 'graph': graph, 'command': flags.WHICH, 'sql': [], 'tables': []} %}
     {% do adapter.store_relation('lake', api.Relation.create(identifier='lake'), [], '', '', job) %}
     {# One transaction: each one of its own would be a sync to disk. #}
@@ -26,7 +26,7 @@
 
 {# Last thing of a run: the data tests' verdicts go beside the commit records that they are about. #}
 {% macro lake_end(results) %}
-  {% if execute and results %}
+  {% if execute and results and flags.WHICH != 'freshness' %}
     {% set job = {
         'op': 'end', 'graph': graph, 'results': results, 'command': flags.WHICH, 'param_set': var('param_set'),
         'start_date': var('start_date'), 'end_date': var('end_date'), 'full_refresh': flags.FULL_REFRESH,
