@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import databento
 import requests
-from databento.common.error import BentoError, BentoHttpError
+from databento.common.error import BentoError, BentoHttpError, BentoWarning
 from databento.common.http import check_http_error
 from databento_dbn import DBNError
 from requests.auth import HTTPBasicAuth
@@ -228,7 +228,8 @@ class Vendor:
         Theirs name the whole URL, query and tokens included, and may repeat what was sent.
         """
         with _no_urls_logged(), warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", BentoWarning)
             try:
                 yield
             except BentoHttpError as error:
