@@ -22,6 +22,9 @@ class Session:
     open_ns: int
     close_ns: int
     row_digest: str
+    rth_open_ns: int
+    rth_close_ns: int
+    is_holiday: bool
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Calendar:
 
     def session(self, date: str) -> Session:
         return self.sessions[self._position(date)]
+
+    def find(self, date: str) -> Session | None:
+        """The session of a date, None on weekends and outside the calendar."""
+        at = self.index.get(date)
+        return None if at is None else self.sessions[at]
 
     def overlapping(self, ts_min_ns: int, ts_max_ns: int) -> list[Session]:
         """Sessions that may hold an event of the closed span [ts_min_ns, ts_max_ns]."""
@@ -69,6 +77,9 @@ def load(path: Path = CALENDAR_FILE) -> Calendar:
                 open_ns=int(row["globex_open_ns"]),
                 close_ns=int(row["globex_close_ns"]),
                 row_digest=hashlib.sha256(",".join(row.values()).encode()).hexdigest(),
+                rth_open_ns=int(row["rth_open_ns"]),
+                rth_close_ns=int(row["rth_close_ns"]),
+                is_holiday=row["is_holiday"] == "true",
             )
             for row in csv.DictReader(f)
         ]
