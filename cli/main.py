@@ -15,6 +15,7 @@ COMMANDS: Commands = {
     "ingest": ("cli.ingest", "Land raw files as bronze."),
     "compact": ("cli.compact", "Merge the small files of bronze hours."),
     "manifest": ("cli.manifest", "Write the readable roll-ups of raw and bronze."),
+    "retention": ("cli.retention", "Archive what is old; delete what the archive holds."),
     "status": ("cli.status", "Show what is landed and built, and how fresh it is."),
     "train": ("cli.train", "Train on a gold table and write an experiment."),
     "demo": ("cli.demo", "Simulate, ingest, build and train; report what was made and where."),

@@ -15,18 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lake import atomic, merge, replaced
+from lake.archive_units import as_replaced, event_order, landed_path
 from lake.bronze import BronzeFile, paths, visible_files
 from lake.commits import now_utc
 from lake.locks import Locks
 from lake.paths import bronze_dir, lake_dir, stage_dir
-from lake.replaced import COMPACTED, Replaced, Replacement
+from lake.replaced import COMPACTED, LOCK, LOCK_TIMEOUT_S, Replacement
 
 GRACE_S = 3_600
 TARGET_BYTES = 128 << 20  # a file of this size gains nothing by growing
 MERGED_SUFFIX = "-merged.parquet"
 PLAN = "plan.json"  # in the stage: what is about to be placed
-LOCK = "bronze"  # one compaction or retention at a time
-LOCK_TIMEOUT_S = 600
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +105,7 @@ def _merge_hour(
 ) -> None:
     taken = {*paths(hour)[: merge.MAX_FAN_IN]}  # what is more comes with the next call
     entries = [f for f in hour if f.path in taken]
-    parts = [_as_part(root, f) for f in entries]
+    parts = [as_replaced(root, f) for f in entries]
     folder = entries[0].path.parent
     final = folder / f"part-{replaced.name_of(p.path for p in parts)}{MERGED_SUFFIX}"
     where = f"{folder.relative_to(bronze_dir(root))}"
@@ -121,12 +120,9 @@ def _merge_hour(
         report.merged.append(row)
         return
     staged = stage / final.name
-    order = (
-        ("ts_event_ns", "sequence", "ordinal") if entries[0].schema.startswith("futures.") else _TAPE_ORDER
-    )
     checked = [merge.Part(bronze_dir(root) / p.path, p.delivery_id, p.rows, p.content_digest) for p in parts]
     try:
-        made = merge.merge(paths(entries), checked, staged, order, "delivery_id")
+        made = merge.merge(paths(entries), checked, staged, event_order(entries[0].schema), "delivery_id")
     except merge.MergeError as error:
         log.warning("kept apart partition=%s reason=%s", where, error)
         report.kept_apart.append(f"{where}: {error}")
@@ -157,16 +153,6 @@ def _merge_hour(
     log.info("merged partition=%s files=%d rows=%d bytes=%d", where, len(taken), made.rows, made.bytes)
 
 
-_TAPE_ORDER = ("ts_event_ns", "ordinal")  # options and stocks (spec/market.md 1.3)
-
-
-def _as_part(root: Path, file: BronzeFile) -> Replaced:
-    landed = file.path.parent / file.name  # a merged file stands in the folder of its parts
-    return Replaced(
-        str(landed.relative_to(bronze_dir(root))), file.delivery_id, file.rows, file.content_digest
-    )
-
-
 def _take_back(root: Path, stage: Path) -> None:
     """Remove what a killed call left: its stage, and a file that it had placed and not yet recorded."""
     if (stage / PLAN).is_file():
@@ -189,7 +175,7 @@ def _delete_replaced(
     root: Path, files: list[BronzeFile], grace_s: float, report: CompactReport, *, dry_run: bool
 ) -> None:
     """Delete the parts of merges that are old enough, and merges that a wider one or the archive has taken in."""
-    visible = {_as_part(root, f).path for f in files if not f.is_archived}
+    visible = {landed_path(root, f) for f in files if not f.is_archived}
     visible |= {p.path for r in replaced.read_all(root) if r.kind == replaced.ARCHIVED for p in r.parts}
     standing = replaced.standing(root, visible)
     sound: dict[str, bool] = {}

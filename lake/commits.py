@@ -121,9 +121,9 @@ def publish(staged: Path, folder: Path, commit: Commit) -> Partition:
     return Partition(folder, commit)
 
 
-def mark_archived(partition: Partition, file: Path, sha256: str) -> Partition:
+def mark_archived(partition: Partition, file: Path, sha256: str, content_hash: str) -> Partition:
     """Say in the record that the rows stand in ``file`` from now on: the partition still counts as built."""
-    place = {"path": os.path.relpath(file, partition.folder), "sha256": sha256}
+    place = {"path": os.path.relpath(file, partition.folder), "sha256": sha256, "content_hash": content_hash}
     commit = replace(partition.commit, extra={**partition.commit.extra, "archived": place})
     record = partition.folder / "_metadata" / f"commit-{commit.build_key[:8]}.json"
     atomic.write_json(record, asdict(commit))

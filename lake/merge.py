@@ -49,12 +49,13 @@ class Merged:
 
 
 def merge(
-    sources: Sequence[Path], parts: Sequence[Part], out: Path, order: Sequence[str], owner_column: str
+    sources: Sequence[Path], parts: Sequence[Part], out: Path, order: Sequence[str], owner_column: str | None
 ) -> Merged:
     """Write the rows of ``sources`` to ``out`` sorted by ``order``, ties in the order of ``sources``; then verify.
 
     ``sources`` are the files as they stand, which may be merged ones; each must be sorted already. ``parts`` are the
-    original files whose rows they hold, in order for each owner. Encodings are those of the first source. The file is
+    original files whose rows they hold, in order for each owner. Without an order the sources follow each other.
+    Encodings are those of the first source. The file is
     synced. Raises MergeError, and leaves nothing, when a source isn't sorted, columns differ, or a part's rows in the
     new file don't have the part's digest.
     """
@@ -78,15 +79,15 @@ def merge(
     return Merged(out.stat().st_size, atomic.sha256_file(out), rows, digest)
 
 
-def verify(file: Path, parts: Sequence[Part], owner_column: str) -> tuple[int, str]:
+def verify(file: Path, parts: Sequence[Part], owner_column: str | None) -> tuple[int, str]:
     """(rows, content digest) of a merged file, after each part's rows in it were found to have the part's digest.
 
-    Raises MergeError naming the first part that isn't there as its record says, and OSError or MergeError when the
-    file can't be read.
+    Without an owner column the parts follow each other in the file. Raises MergeError naming the first part that isn't
+    there as its record says, or the file when it can't be read.
     """
     wanted: dict[str, list[Part]] = {}
     for part in parts:
-        wanted.setdefault(part.owner, []).append(part)
+        wanted.setdefault(part.owner if owner_column else "", []).append(part)
     try:
         with pq.ParquetFile(file) as parquet:
             schema = parquet.schema_arrow
@@ -95,6 +96,9 @@ def verify(file: Path, parts: Sequence[Part], owner_column: str) -> tuple[int, s
             for batch in parquet.iter_batches(batch_size=ROW_GROUP_ROWS, use_threads=False):
                 whole.update(batch)
                 rows += batch.num_rows
+                if owner_column is None:
+                    readers[""].update(batch)
+                    continue
                 owners = batch.column(owner_column)
                 for owner in pc.unique(owners).to_pylist():
                     if owner not in readers:
@@ -247,6 +251,12 @@ class _Run:
 def _sorted(sources: Sequence[Path], order: Sequence[str]) -> Iterator[pa.Table]:
     """Rows of all files in order, in blocks. Of each file at most two batches are held."""
     schema = _common_schema(sources)
+    if not order:
+        for path in sources:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
+                    yield pa.Table.from_batches([batch]).cast(schema)
+        return
     runs = [_Run(path, schema, order) for path in sources]
     try:
         while True:

@@ -17,6 +17,8 @@ from lake.paths import bronze_dir, lake_dir
 COMPACTED, ARCHIVED = "compacted", "archived"
 _PREFIX = {COMPACTED: "compact", ARCHIVED: "archive"}
 RECORD_VERSION = 1
+LOCK = "bronze"  # one compaction or retention at a time
+LOCK_TIMEOUT_S = 600
 
 
 @dataclass(frozen=True)

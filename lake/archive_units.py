@@ -1,0 +1,218 @@
+"""What can be archived, as units: hours of market bronze, dates of built datasets, raw files."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from lake import atomic, commits, merge, replaced
+from lake.archive import Entry, Unit
+from lake.bronze import BronzeFile, paths, visible_files
+from lake.digest import file_digest
+from lake.merge import Part
+from lake.paths import bronze_dir, lake_dir, receipts_dir
+from lake.replaced import ARCHIVED, COMPACTED, Replaced, Replacement
+
+Wanted = Callable[[str, str], bool]  # (dataset, ISO date)
+
+
+def units(root: Path, wanted: Wanted) -> Iterator[Unit]:
+    """Every unit of the lake that ``wanted`` asks for, archived ones too, in order of (dataset, date, partition)."""
+    found = [*market_hours(root, wanted), *built_dates(root, wanted), *raw_files(root, wanted)]
+    yield from sorted(found, key=lambda u: (u.dataset, u.date, u.partition, u.is_archived))
+
+
+# -- market bronze -----------------------------------------------------------------------------------------------------
+
+
+def event_order(schema: str) -> tuple[str, ...]:
+    """Columns that order the rows of a bronze schema (spec/market.md 1.3)."""
+    sequence = ("sequence",) if schema.startswith("futures.") else ()
+    return ("ts_event_ns", *sequence, "ordinal")
+
+
+def landed_path(root: Path, file: BronzeFile) -> str:
+    """Path below ``lake/bronze`` of a file that isn't archived, as its commit record has it."""
+    return str((file.path.parent / file.name).relative_to(bronze_dir(root)))
+
+
+def as_replaced(root: Path, file: BronzeFile) -> Replaced:
+    return Replaced(landed_path(root, file), file.delivery_id, file.rows, file.content_digest)
+
+
+def market_hours(root: Path, wanted: Wanted) -> Iterator[Unit]:
+    """One unit for each hour of each key: its files that stand in bronze; and one for each copy in the archive."""
+    hours: dict[tuple, list[BronzeFile]] = {}
+    for file in visible_files(root):
+        if not file.is_archived and wanted(_dataset(root, file), file.date):
+            hours.setdefault(file.hour_key, []).append(file)
+    merges = [r for r in replaced.read_all(root) if r.kind == COMPACTED]
+    for files in hours.values():
+        yield _hot_hour(root, files, merges)
+    for replacement in replaced.read_all(root):
+        if replacement.kind == ARCHIVED:
+            unit = _archived_hour(root, replacement, merges)
+            if wanted(unit.dataset, unit.date):
+                yield unit
+
+
+def _hot_hour(root: Path, files: list[BronzeFile], merges: list[Replacement]) -> Unit:
+    first = files[0]
+    parts = [as_replaced(root, f) for f in files]
+    sources = paths(files)
+    blocked = None
+    if any('"open"' in f.state for f in files):
+        blocked = "it is open: more of it is to come"
+    elif len(sources) > merge.MAX_FAN_IN:
+        blocked = f"it has {len(sources)} files; run `tickhouse compact` first"
+
+    def mark(file: Path, entry: Entry) -> None:
+        replacement = Replacement(
+            kind=ARCHIVED,
+            schema=first.schema,
+            date=first.date,
+            key=first.key,
+            hour=first.hour,
+            path=str(file.relative_to(lake_dir(root))),
+            bytes=entry.bytes,
+            sha256=entry.sha256,
+            rows=entry.rows,
+            ts_min_ns=min(f.ts_min_ns for f in files),
+            ts_max_ns=max(f.ts_max_ns for f in files),
+            content_digest=entry.content_hash,
+            parts=parts,
+            made_at=entry.archived_at,
+            run_id=entry.run_id,
+        )
+        replaced.write(root, replacement)
+
+    return Unit(
+        dataset=_dataset(root, first),
+        date=first.date,
+        partition=_partition(parts[0].path),
+        parts=tuple(Part(bronze_dir(root) / p.path, p.delivery_id, p.rows, p.content_digest) for p in parts),
+        sources=tuple(sources),
+        deletes=_leftovers(root, {p.path for p in parts}, merges),
+        order=event_order(first.schema),
+        owner_column="delivery_id",
+        blocked=blocked,
+        mark=mark,
+    )
+
+
+def _archived_hour(root: Path, replacement: Replacement, merges: list[Replacement]) -> Unit:
+    path = replacement.parts[0].path
+    return Unit(
+        dataset="bronze/" + "/".join(path.split("/")[:2]),
+        date=replacement.date,
+        partition=_partition(path),
+        parts=tuple(replacement.as_parts(root)),
+        sources=(),
+        deletes=_leftovers(root, replacement.paths, merges),
+        order=event_order(replacement.schema),
+        owner_column="delivery_id",
+        is_archived=True,
+    )
+
+
+def _leftovers(root: Path, landed: set[str] | frozenset[str], merges: list[Replacement]) -> tuple[Path, ...]:
+    """What of some landed files still stands in bronze: themselves, merges of them, and those merges' records."""
+    mine = [m for m in merges if m.paths <= landed]
+    candidates = [
+        *(bronze_dir(root) / path for path in sorted(landed)),
+        *(m.file(root) for m in mine),
+        *(m.record_path(root) for m in mine),
+    ]
+    return tuple(path for path in candidates if path.is_file())
+
+
+def _dataset(root: Path, file: BronzeFile) -> str:
+    """``bronze/futures/trades``: as in ``futures.trades.v1``."""
+    return "/".join(["bronze", *file.schema.split(".")[:-1]])
+
+
+def _partition(path: str) -> str:
+    """``futures/trades/symbol=ES/date=…/hour=14/part-….parquet`` → ``symbol=ES/date=…/hour=14``."""
+    return "/".join(path.split("/")[2:-1])
+
+
+# -- silver and gold ---------------------------------------------------------------------------------------------------
+
+
+def built_dates(root: Path, wanted: Wanted) -> Iterator[Unit]:
+    """One unit for each committed partition of silver and gold."""
+    for layer in ("silver", "gold"):
+        folders = {p.parents[2] for p in (lake_dir(root) / layer).glob("**/date=*/_metadata/commit-*.json")}
+        for folder in sorted({f.parent if f.name.startswith("params=") else f for f in folders}):
+            dataset = folder.relative_to(lake_dir(root)).as_posix()
+            reason = _must_stay(folder, dataset)
+            for partition in commits.read_partitions(folder).values():
+                if wanted(dataset, partition.commit.date):
+                    yield _built_date(folder, dataset, partition, reason)
+
+
+def _built_date(folder: Path, dataset: str, partition: commits.Partition, reason: str | None) -> Unit:
+    hot = partition.folder / commits.DATA_FILE
+    archived = partition.commit.extra.get("archived", {})
+    # The record's digest leaves lineage columns out; the copy has to hold these as well.
+    digest = archived.get("content_hash") or file_digest(partition.file)
+    return Unit(
+        dataset=dataset,
+        date=partition.commit.date,
+        partition=partition.folder.relative_to(folder).as_posix(),
+        parts=(Part(hot, "", partition.commit.rows, digest),),
+        sources=() if archived else (hot,),
+        deletes=tuple(path for path in (hot,) if path.is_file()),
+        is_archived=bool(archived),
+        blocked=reason,
+        mark=lambda file, entry: _mark_built(partition, file, entry),
+    )
+
+
+def _mark_built(partition: commits.Partition, file: Path, entry: Entry) -> None:
+    commits.mark_archived(partition, file, entry.sha256, entry.content_hash)
+
+
+def _must_stay(folder: Path, dataset: str) -> str | None:
+    if dataset.startswith("gold/training"):
+        return "gold training sets stay"
+    manifest = folder / "manifest.yaml"
+    if manifest.is_file() and yaml.safe_load(manifest.read_text()).get("status") == "released":
+        return "it is of a released version"
+    return None
+
+
+# -- raw files ---------------------------------------------------------------------------------------------------------
+
+
+def raw_files(root: Path, wanted: Wanted) -> Iterator[Unit]:
+    """One unit for each raw file that was landed. Its date is the receipt's, or the day it came."""
+    for path in sorted(receipts_dir(root).glob("receipt-*.json")):
+        receipt = atomic.read_json(path)
+        if receipt["status"] not in ("landed", "archived") or not receipt.get("path"):
+            continue
+        relative = Path(receipt["path"])
+        if relative.is_absolute() or relative.parts[0] != "raw":
+            continue  # landed from where it stands
+        dataset, day = relative.parent.as_posix(), receipt.get("date") or receipt["downloaded_at"][:10]
+        if not wanted(dataset, day):
+            continue
+        file, is_archived = root / relative, receipt["status"] == "archived"
+        unit = Unit(
+            dataset=dataset,
+            date=day,
+            partition=relative.name,
+            parts=(Part(file, "", receipt["record_count"] or 0, receipt["sha256"]),),
+            sources=() if is_archived else (file,),
+            deletes=(file,) if file.is_file() else (),
+            is_parquet=False,
+            is_archived=is_archived,
+        )
+
+        def mark(copy: Path, entry: Entry, path: Path = path, receipt: dict = receipt) -> None:
+            uri = os.path.relpath(copy, root)
+            atomic.write_json(path, {**receipt, "status": "archived", "archived_uri": uri})
+
+        yield replace(unit, mark=mark)
