@@ -8,9 +8,11 @@ Source: spec/execution.md 9.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import io
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -161,11 +163,9 @@ def _agree(outer: Named, inner: Named, member: str) -> Named:
 def _member(file: BinaryIO, size: int, stack: contextlib.ExitStack) -> tuple[str, BinaryIO]:
     """Name and stream of the one CSV in a zip."""
     _one_entry(file, size)
-    try:
+    with _zip_errors():
         archive = stack.enter_context(zipfile.ZipFile(file))
         entries = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError) as error:
-        raise RefusedFile(f"zip was broken ({error}), expected a whole one; download it again") from None
     if len(entries) != 1:
         raise RefusedFile(f"zip held {len(entries)} files, expected one CSV; unpack it")
     (entry,) = entries
@@ -175,9 +175,22 @@ def _member(file: BinaryIO, size: int, stack: contextlib.ExitStack) -> tuple[str
     if entry.flag_bits & 0x1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise RefusedFile("zip was encrypted or packed in an unusual way, expected deflate; unpack it")
     _check_size(entry.file_size, size)
-    try:
+    with _zip_errors():
         return name, stack.enter_context(archive.open(entry))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
+
+
+@contextlib.contextmanager
+def _zip_errors() -> Iterator[None]:
+    """What a damaged directory makes the library say, in our words."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a seek to before the start
+            raise
+        raise RefusedFile("zip was broken (an offset), expected a whole one; download it again") from None
+    except (
+        zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, OverflowError, EOFError, struct.error,
+    ) as error:  # fmt: skip
         raise RefusedFile(f"zip was broken ({error}), expected a whole one; download it again") from None
 
 
