@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -60,6 +60,7 @@ class FlatFile:
 
     ``accepted`` + ``rejected`` + ``filtered`` = ``lines``, the lines after the header. ``kind`` is taken from
     the header when it isn't given. ``date`` (ISO) is the file's own, for rejects whose time can't be read.
+    ``raw_line`` gives the raw text of a line by its ordinal, where the lines were made of another text.
     ``run_rows``, ``merge_rows`` and ``row_group_rows`` bound memory, see `SortedRows`.
     """
 
@@ -73,6 +74,7 @@ class FlatFile:
         source_file: str,
         kind: Kind | None = None,
         date: str | None = None,
+        raw_line: Callable[[int], str] | None = None,
         **bounds: int,
     ) -> None:
         self.wanted = sorted(set(wanted))
@@ -83,6 +85,7 @@ class FlatFile:
         self.broken: Counter[tuple[str, str]] = Counter()  # rejects by (rule, column)
         self._examples: dict[tuple[str, str], str] = {}
         self._bounds = bounds
+        self._raw_line = raw_line
         self.rows: SortedRows | None = None
         self.rejects: RejectWriter | None = None
 
@@ -99,17 +102,18 @@ class FlatFile:
         """First and last ``ts_event_ns`` of the accepted rows, after ``finish``."""
         return self.rows.ts_min_ns, self.rows.ts_max_ns
 
+    @staticmethod
+    def kind_of(first: bytes | LongLine | None) -> Kind:
+        """The kind that the header in a file's first block says. Raises RefusedFile as ``parse`` does."""
+        return _header(first, None)[0].kind
+
     def parse(self, blocks: Iterator[bytes | LongLine]) -> None:
         """Read all lines. Raises RefusedFile when the header or a whole column isn't what is expected."""
-        first = next(blocks, None)
-        if not isinstance(first, bytes):
-            was = "nothing" if first is None else f"a line of {first.bytes:,} bytes"
-            raise RefusedFile(f"file began with {was}, expected a header line; fetch the file again")
-        header, _, rest = first.partition(b"\n")
-        self._open(read_header(header, self.kind))
+        layout, rest = _header(next(blocks, None), self.kind)
+        self._open(layout)
         if rest:
             self._parse_block(rest)
-        del first, rest
+        del rest
         for block in blocks:
             if isinstance(block, LongLine):
                 self._reject_long(self.lines, block.start, block.bytes)
@@ -216,6 +220,8 @@ class FlatFile:
     def _count_reject(self, ordinal: int, rule: str, column: str, reason: str, raw: str, date: str) -> None:
         self.broken[rule, column] += 1
         self._examples.setdefault((rule, column), reason)
+        if self._raw_line is not None:
+            raw = self._raw_line(ordinal)
         # The header is line 1.
         self.rejects.add(ordinal + 2, rule, reason, raw, date=date)
 
@@ -242,7 +248,7 @@ class FlatFile:
         if len(fields) == len(self.layout.columns):
             text = fields[self.layout.columns.index("sip_timestamp")]
             if text.isascii() and text.isdigit() and TS_EVENT_MIN_NS < int(text[:20]) < TS_EVENT_MAX_NS:
-                return _utc_date(int(text))
+                return utc_date(int(text))
         return self.date or UNDATED
 
     def _require_columns(self) -> None:
@@ -255,6 +261,15 @@ class FlatFile:
                 raise RefusedFile(
                     f"column {column} had another type in {count:,} of {ours:,} lines: {self._examples[rule, column]}"
                 )
+
+
+def _header(first: bytes | LongLine | None, kind: Kind | None) -> tuple[Layout, bytes]:
+    """The layout that the first block says, and what follows the header line."""
+    if not isinstance(first, bytes):
+        was = "nothing" if first is None else f"a line of {first.bytes:,} bytes"
+        raise RefusedFile(f"file began with {was}, expected a header line; fetch the file again")
+    header, _, rest = first.partition(b"\n")
+    return read_header(header, kind), rest
 
 
 def split_fields(line: str) -> list[str]:
@@ -282,5 +297,5 @@ def split_fields(line: str) -> list[str]:
             return [*fields, ""]
 
 
-def _utc_date(ns: int) -> str:
+def utc_date(ns: int) -> str:
     return datetime.fromtimestamp(ns // 1_000_000_000, UTC).date().isoformat()

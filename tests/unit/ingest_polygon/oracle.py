@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from fractions import Fraction
 
 OPTION_COLUMNS = ["ticker", "conditions", "correction", "exchange", "price", "sip_timestamp", "size"]
 STOCK_COLUMNS = [
@@ -175,7 +176,7 @@ def _price(text: str, *, is_option: bool) -> Decimal:
     price = _number(text)
     if abs(price) >= 10**9:
         raise _Bad("PRICE_RANGE")
-    if price * 10**9 % 1:
+    if Fraction(price) * 10**9 % 1:  # arithmetic of Decimal rounds
         raise _Bad("CAST")
     if price < 0 or (price == 0 and not is_option):
         raise _Bad("PRICE_RANGE")
@@ -186,7 +187,7 @@ def _size(text: str, exact: str, *, is_option: bool) -> Decimal:
     size = _number(text)
     if exact:
         size = _number(exact)
-    if size <= 0 or (size % 1 and is_option) or size * 10**6 % 1:
+    if size <= 0 or (Fraction(size) % 1 and is_option) or Fraction(size) * 10**6 % 1:
         raise _Bad("SIZE")
     if size >= (2**31 if is_option else 10**12):
         raise _Bad("SIZE")

@@ -1,0 +1,386 @@
+"""Files of option and stock trades to bronze, each whole or not at all: `csv.gz` flat files and saved API answers.
+
+One that can't be landed goes to ``raw/_quarantine/`` with the reason in its receipt, and the others land.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from ingest.dbn import FileReport, IngestReport
+from ingest.errors import FailedFile, RefusedFile
+from ingest.landing import (
+    MAX_BAD,
+    Delivery,
+    hash_source,
+    read_receipt,
+    recover_interrupted,
+    refuse_too_many_rejects,
+)
+from ingest.orphans import sweep_orphans
+from ingest.polygon.api_file import API_SUFFIX, ApiFile
+from ingest.polygon.flat_file import FlatFile, utc_date
+from ingest.polygon.gzip_lines import MAX_RATIO, MAX_TEXT_BYTES, LongLine, text_blocks
+from ingest.polygon.layout import KINDS, Kind
+from lake.bronze import VISIBLE_STATUS
+from lake.commits import now_utc
+from lake.rollup import write_rollups
+from lake.runs import new_run_id, write_run
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[Path, int, int], None]
+
+FLAT_SUFFIX = ".csv.gz"
+WANTED = ("SPY",)
+_FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_HEX64 = re.compile(r"\b[0-9a-f]{64}\b")
+_DAY = re.compile(r"(?<!\d)(\d{4})-(\d{2})-(\d{2})(?!\d)")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all files of one call share.
+
+    ``kind`` is that of every file, or None to take it from path and header. ``wanted`` are option roots and
+    stock symbols; rows of others are counted as filtered. ``max_bad`` is the share of bad lines above which a
+    file is refused, ``max_bytes`` and ``max_ratio`` what a packed file may unpack to.
+    """
+
+    kind: Kind | None = None
+    wanted: tuple[str, ...] = WANTED
+    max_bad: float = MAX_BAD
+    max_bytes: int = MAX_TEXT_BYTES
+    max_ratio: float = MAX_RATIO
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_bad <= 1:
+            raise ValueError(f"max_bad was {self.max_bad}, expected a share of 0 to 1")
+        if not self.wanted or not all(
+            w.isascii() and w.isprintable() and w.strip() == w for w in self.wanted
+        ):
+            raise ValueError(
+                f"wanted was {self.wanted!r}, expected option roots or stock symbols such as SPY"
+            )
+
+
+def ingest(
+    root: Path,
+    paths: list[Path],
+    settings: Settings | None = None,
+    *,
+    recover: bool = False,
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Land flat files as bronze under ``root``; returns what became of each.
+
+    ``paths`` are files or folders (all ``*.csv.gz`` and ``*.json.zst`` below them, hidden ones and ``_…``
+    folders left out). A file whose sha256 has landed before is a no-op. ``recover`` also walks all of bronze
+    for files that no commit lists, deletes them, lands what stands in ``raw/polygon`` without a receipt, and
+    writes the roll-ups. ``progress`` is called with (file, bytes done, bytes of the file).
+
+    Bronze rows are in the order (``ts_event_ns``, ``ordinal``): ``ts_event_ns`` is the SIP's time, which every
+    file has and which orders prints of all venues; ``ts_recv_ns`` the venue's own report where it is given.
+    Files that can't land are in the report, not raised.
+
+    Source: spec/market.md 1.3, 3.2, 3.3, 4.1, 4.2.
+    """
+    root, run = root.resolve(), Call(root, settings, progress=progress)
+    files, missing = find_files(paths)
+    recovered = recover_interrupted(root)
+    removed = sweep_orphans(root) if recover else []
+    if recover and (root / "raw" / "polygon").is_dir():
+        known = {f.resolve() for f in files}
+        files += [f for f in _files_below(root / "raw" / "polygon") if f.resolve() not in known]
+    reports = missing + [run.ingest_file(path) for path in files]
+    if recover:
+        write_rollups(root)
+    return run.close(reports, recovered=recovered, removed=removed, recover=recover)
+
+
+def find_files(paths: list[Path]) -> tuple[list[Path], list[FileReport]]:
+    """The files that ``paths`` name, folders searched, each once and in order; and a failure for what holds none."""
+    found: dict[Path, Path] = {}
+    missing = []
+    for path in paths:
+        inside = _files_below(path) if path.is_dir() else [path] if path.exists() else []
+        if not inside:
+            was = f"folder had no {FLAT_SUFFIX} file in it" if path.is_dir() else "path was not there"
+            reason = f"{was}, expected a flat file or a folder of them; check the name"
+            missing.append(FileReport(path, "failed", reason))
+        for file in inside:
+            found.setdefault(file.resolve(), file)
+    return list(found.values()), missing
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(
+        p
+        for p in folder.rglob("*")
+        if p.name.endswith((FLAT_SUFFIX, API_SUFFIX))
+        and p.is_file()
+        and not any(part[0] in "._" for part in p.relative_to(folder).parts)
+    )
+
+
+class Call:
+    """One call of the loader: any number of files (``ingest_file``), one run record (``close``)."""
+
+    def __init__(
+        self,
+        root: Path,
+        settings: Settings | None = None,
+        *,
+        command: str = "ingest polygon",
+        progress: Progress | None = None,
+    ) -> None:
+        self.root, self.settings = root.resolve(), settings or Settings()
+        self.run_id, self._started_at = new_run_id("ingest"), now_utc()
+        self._command, self._progress = command, progress
+        simulation = self.root / "raw" / "simulation.json"
+        # sha256 of every file that the simulator says it wrote
+        self._simulated = set(_HEX64.findall(simulation.read_text())) if simulation.is_file() else set()
+
+    def close(
+        self,
+        reports: list[FileReport],
+        *,
+        recovered: int = 0,
+        removed: list[str] | None = None,
+        recover: bool = False,
+    ) -> IngestReport:
+        report = IngestReport(self.run_id, reports, recovered, removed or [])
+        landed = [r for r in reports if r.status == "landed"]
+        statuses = ("landed", "already_landed", "quarantined", "failed")
+        write_run(
+            self.root,
+            self.run_id,
+            config={
+                "command": self._command,
+                "recover": recover,
+                "max_bad": self.settings.max_bad,
+                "wanted": list(self.settings.wanted),
+                "files": [r.path.name for r in reports],
+            },
+            counts={s: sum(r.status == s for r in reports) for s in statuses}
+            | {"rows": sum(r.rows for r in landed), "rejected": sum(r.rejected for r in landed)},
+            status="ok" if report.ok else "failed",
+            started_at=self._started_at,
+        )
+        return report
+
+    def ingest_file(self, path: Path, kind: Kind | None = None) -> FileReport:
+        """Land one file, or say why not; ``kind`` as in the settings, for this file alone."""
+        try:
+            source = _Source(path, path.stat().st_size, hash_source(path))
+        except OSError as error:
+            return FileReport(path, "failed", told(error, "read the file"))
+        try:
+            # Nothing is opened for a file that has landed, not even its own lock.
+            receipt = read_receipt(self.root, source.delivery_id)
+            if receipt and receipt["status"] in VISIBLE_STATUS and receipt["sha256"] == source.sha256:
+                self._tell(source)(source.bytes)
+                return _report(path, "already_landed", receipt)
+            try:
+                return self._land(source, kind or self.settings.kind)
+            except RefusedFile as error:
+                return self._quarantine(source, str(error))
+        except FailedFile as error:
+            return FileReport(path, "failed", str(error))
+        except OSError as error:
+            return FileReport(path, "failed", told(error, "write the lake"))
+
+    def _land(self, source: _Source, kind: Kind | None) -> FileReport:
+        path, root = source.path, self.root
+        kind = kind or _kind_of(path)
+        is_api = path.name.endswith(API_SUFFIX)
+        origin = "massive_rest" if is_api else "polygon_flatfile"
+        if source.sha256 in self._simulated:
+            origin = "sim"
+        with Delivery(root, path, source.sha256, bronze_source=origin) as delivery:
+            if delivery.landed:  # while this call waited for another
+                self._tell(source)(source.bytes)
+                return _report(path, "already_landed", delivery.receipt)
+            before = path.stat()
+            api = ApiFile(path) if is_api else None
+            kind = api.kind if api else kind or self._kind_in(path)
+            folder = root / "raw" / "polygon" / ("api" if is_api else kind.name)
+            readable = delivery.copy_raw(folder, path.name)
+            file = FlatFile(
+                [api.ticker_key] if api else list(self.settings.wanted),
+                source=origin,
+                delivery_id=delivery.id,
+                stage=delivery.stage,
+                source_file=str(delivery.raw_path.relative_to(root)),
+                kind=kind,
+                date=api.date if api else _date_of(path.name),
+                raw_line=api.raw_line if api else None,
+            )
+            try:
+                file.parse(api.blocks() if api else self._blocks(readable, source))
+                refuse_too_many_rejects(file.rejects, file.lines, self.settings.max_bad)
+                files, rejected = file.finish()
+            except BaseException:
+                file.abort()
+                raise
+            after = path.stat()
+            if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+                raise FailedFile("file changed while it was read, expected it complete; run again when it is")
+            first, last = file.ts_span
+            day = file.date or (first and utc_date(first))
+            if day is None:
+                raise RefusedFile(
+                    f"date was neither in the name {path.name} nor in a row, expected YYYY-MM-DD in the name"
+                )
+            receipt = _receipt(source, kind) | {
+                "date": day,
+                "record_count": file.lines,
+                "filtered_count": file.filtered,
+                "ts_first_ns": first,
+                "ts_last_ns": last,
+                "request_id": api.request_id if api else None,
+                "status": "landed",
+                "symbols": {},
+            }
+            earlier = delivery.receipt
+            entry = delivery.publish(
+                receipt,
+                kind.schema,
+                files,
+                rejects=rejected,
+                run_id=self.run_id,
+                # where an earlier refusal of the same bytes left them
+                obsolete=[root / earlier["path"]] if earlier else [],
+                dates=() if files else (day,),
+            )
+        log.info(
+            "landed path=%s rows=%d rejected=%d filtered=%d files=%d run_id=%s",
+            path, file.accepted, file.rejected, file.filtered, len(files), self.run_id,
+        )  # fmt: skip
+        return _report(path, "landed", entry, partitions=len(files), bytes_out=sum(f.bytes for f in files))
+
+    def _blocks(self, path: Path, source: _Source) -> Iterator[bytes | LongLine]:
+        return text_blocks(
+            path,
+            max_bytes=self.settings.max_bytes,
+            max_ratio=self.settings.max_ratio,
+            progress=self._tell(source),
+        )
+
+    def _kind_in(self, path: Path) -> Kind:
+        """The kind that the header says, read before the file is copied to that kind's folder."""
+        blocks = text_blocks(path, block_bytes=1 << 16)
+        try:
+            return FlatFile.kind_of(next(blocks, None))
+        finally:
+            blocks.close()
+
+    def _quarantine(self, source: _Source, reason: str) -> FileReport:
+        """Keep what can't land, with the reason in its receipt. Raises OSError as any landing.
+
+        A file of somebody else is copied; one that stood in raw is moved, so that it isn't met again.
+        """
+        path, folder = source.path, self.root / "raw" / "_quarantine"
+        with Delivery(self.root, path, source.sha256) as delivery:
+            if delivery.landed:
+                return _report(path, "already_landed", delivery.receipt)
+            stood_in_raw = _is_inside(path, self.root / "raw") and not _is_inside(path, folder)
+            if delivery.receipt is None or delivery.receipt["reason"] != reason or stood_in_raw:
+                delivery.copy_raw(folder, path.name)
+                delivery.publish(
+                    _receipt(source, None) | {"status": "quarantined", "reason": reason},
+                    obsolete=[path] if stood_in_raw else [],
+                )
+        log.info("quarantined path=%s run_id=%s", path, self.run_id)
+        return FileReport(path, "quarantined", reason, delivery_id=source.delivery_id, bytes_in=source.bytes)
+
+    def _tell(self, source: _Source) -> Callable[[int], None]:
+        if self._progress is None:
+            return lambda done: None
+        return lambda done: self._progress(source.path, done, source.bytes)
+
+
+@dataclass(frozen=True)
+class _Source:
+    path: Path
+    bytes: int
+    sha256: str
+
+    @property
+    def delivery_id(self) -> str:
+        return self.sha256[:16]
+
+
+def _kind_of(path: Path) -> Kind | None:
+    """What the folders say: the vendor's data set, or our own name of it."""
+    folders = set(path.resolve().parts[:-1])
+    for kind in KINDS.values():
+        if kind.dataset.split("/")[0] in folders or (kind.name in folders and "polygon" in folders):
+            return kind
+    return None
+
+
+def _date_of(name: str) -> str | None:
+    found = _DAY.search(name)
+    try:
+        return date(*map(int, found.groups())).isoformat() if found else None
+    except ValueError:
+        return None
+
+
+def _receipt(source: _Source, kind: Kind | None) -> dict:
+    """An entry of the raw manifest without its path."""
+    return {
+        "provider": "polygon",
+        "dataset": kind and kind.dataset,
+        "schema": kind and "trades",
+        "date": None,
+        "bytes": source.bytes,
+        "sha256": source.sha256,
+        "record_count": None,
+        "ts_first_ns": None,
+        "ts_last_ns": None,
+        "format_version": None,
+        "downloaded_at": now_utc(),
+        "request_id": None,
+        "status": None,
+        "reason": None,
+        "archived_uri": None,
+        "symbols": None,
+    }
+
+
+def _report(path: Path, status: str, receipt: dict, *, partitions: int = 0, bytes_out: int = 0) -> FileReport:
+    return FileReport(
+        path,
+        status,
+        delivery_id=receipt["delivery_id"],
+        schema=receipt["schema"],
+        date=receipt["date"],
+        rows=receipt["accepted_count"],
+        rejected=receipt["rejected_count"],
+        partitions=partitions,
+        ts_first_ns=receipt["ts_first_ns"],
+        ts_last_ns=receipt["ts_last_ns"],
+        bytes_in=receipt["bytes"],
+        bytes_out=bytes_out,
+        raw_path=receipt["path"],
+    )
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def told(error: OSError, doing: str) -> str:
+    """One line about a failed system call: what it was, and what to do."""
+    where = f" at {error.filename}" if error.filename else ""
+    if error.errno in _FULL_DISK:
+        return f"disk was full{where} ({error.strerror}), expected room to {doing}; free some and run again"
+    return f"could not {doing}{where} ({error.strerror or error}); mend that and run again"
