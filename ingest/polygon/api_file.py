@@ -81,7 +81,6 @@ class ApiFile:
             self.ticker: str = request["ticker"]
             self.date: str = request["date"]
             self.kind: Kind = KINDS[request["kind"]]
-            self.request_id: str | None = next(iter(request["request_ids"]), None)
             self.ticker_key = occ_ticker.parse(self.ticker).root if self.kind is OPTIONS else self.ticker
         except (ValueError, KeyError, TypeError) as error:
             raise RefusedFile(

@@ -175,8 +175,12 @@ class Call:
         )
         return report
 
-    def ingest_file(self, path: Path, kind: Kind | None = None) -> FileReport:
-        """Land one file, or say why not; ``kind`` as in the settings, for this file alone."""
+    def ingest_file(
+        self, path: Path, kind: Kind | None = None, *, request_id: str | None = None
+    ) -> FileReport:
+        """Land one file, or say why not; ``kind`` as in the settings, for this file alone. ``request_id`` is the
+        vendor's, for the receipt.
+        """
         try:
             source = _Source(path, path.stat().st_size, hash_source(path))
         except OSError as error:
@@ -188,7 +192,7 @@ class Call:
                 self._tell(source)(source.bytes)
                 return _report(path, "already_landed", receipt)
             try:
-                return self._land(source, kind or self.settings.kind)
+                return self._land(source, kind or self.settings.kind, request_id)
             except RefusedFile as error:
                 return self._quarantine(source, str(error))
         except FailedFile as error:
@@ -196,7 +200,7 @@ class Call:
         except OSError as error:
             return FileReport(path, "failed", told(error, "write the lake"))
 
-    def _land(self, source: _Source, kind: Kind | None) -> FileReport:
+    def _land(self, source: _Source, kind: Kind | None, request_id: str | None) -> FileReport:
         path, root = source.path, self.root
         kind = kind or _kind_of(path)
         is_api = path.name.endswith(API_SUFFIX)
@@ -244,7 +248,7 @@ class Call:
                 "filtered_count": file.filtered,
                 "ts_first_ns": first,
                 "ts_last_ns": last,
-                "request_id": api.request_id if api else None,
+                "request_id": request_id,
                 "status": "landed",
                 "symbols": {},
             }
