@@ -15,7 +15,7 @@ from dbt_common.exceptions import DbtRuntimeError
 
 from lake import bronze, code, commits, params, plan, publish, rollup, runs, sources, versions, views
 from lake.locks import Locks
-from lake.paths import lake_root, stage_dir
+from lake.paths import archive_dir, lake_root, stage_dir
 
 LOCK_TIMEOUT_S = 600
 
@@ -152,9 +152,12 @@ class Plugin(BasePlugin):
         for name, lists in step.bronze_files.items():
             keys = _source_keys(job["graph"], name)
             for suffix, listed in zip(("", "_shared"), lists, strict=True):
-                paths = listed or [bronze.empty_file(self.root, name, keys)]
-                sql.append(f"set variable bronze_{name}{suffix} = {views.literal(paths)}")
-                variables[f"bronze_{name}{suffix}"] = None
+                for place, is_archived in (("", False), ("_archived", True)):
+                    variable = f"bronze_{name}{suffix}{place}"
+                    paths = [p for p in listed if p.is_relative_to(archive_dir(self.root)) == is_archived]
+                    paths = paths or [bronze.empty_file(self.root, name, keys)]
+                    sql.append(f"set variable {variable} = {views.literal(paths)}")
+                    variables[variable] = None
         if step.params:
             values = {
                 **step.params.values,

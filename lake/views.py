@@ -8,6 +8,7 @@ Hive column dies in the optimizer, which looks for its statistics among the file
 
 import csv
 import datetime
+import itertools
 from pathlib import Path
 
 from lake import bronze
@@ -70,7 +71,9 @@ def dataset_view(node: dict, partition_column: str, per_params: bool, partitions
         return f"select {', '.join(f'cast(null as {types[n]}) as {quote(n)}' for n in shown)} where false"
     hive = {"date": "varchar", **({"params": "varchar"} if per_params else {})}
     listed = ", ".join(f"{expression} as {quote(name)}" for name, expression in shown.items())
-    return f"select {listed} from {scan([p.file for p in partitions], hive)}"
+    # One scan wants equal keys in all of its paths, and those of the archive have `month` besides.
+    places = ([p.file for p in partitions if p.is_archived == there] for there in (True, False))
+    return " union all ".join(f"select {listed} from {scan(files, hive)}" for files in places if files)
 
 
 def bronze_view(
@@ -78,16 +81,23 @@ def bronze_view(
 ) -> str:
     """SELECT over the visible files of a source, hours of one delivery first, hours of several after them.
 
-    A session variable ``bronze_<source>`` (and ``…_shared``) narrows it to the files that one partition reads.
+    A session variable ``bronze_<source>`` (and ``…_shared``, and with ``_archived`` behind it) narrows it to the files
+    that one partition reads. Archived files have a scan of their own, before the others': their paths have the key
+    ``month`` besides, and one scan wants equal keys in all of its paths.
     """
     empty = [bronze.empty_file(root, source["name"], keys)]
     mine = [f for f in files if f.source_name == source["name"]]
     names = [n for n, _ in columns(source) if n not in (*keys, "date", "hour_utc", "is_shared_hour")]
     hive = dict.fromkeys([*keys, "date", "hour"], "varchar")
+    places = [("_archived", True), ("", False)] if any(f.is_archived for f in mine) else [("", False)]
     branches = []
-    for suffix, is_shared in (("", False), ("_shared", True)):
-        paths = [f.path for f in mine if (f.hour_key in shared) == is_shared] or empty
-        variable = f"coalesce(getvariable('bronze_{source['name']}{suffix}')::varchar[], {literal(paths)})"
+    for (suffix, is_shared), (place, is_archived) in itertools.product(
+        [("", False), ("_shared", True)], places
+    ):
+        listed = [f for f in mine if (f.hour_key in shared) == is_shared and f.is_archived == is_archived]
+        paths = bronze.paths(listed) or empty
+        name = f"bronze_{source['name']}{suffix}{place}"
+        variable = f"coalesce(getvariable('{name}')::varchar[], {literal(paths)})"
         parts = [quote(n) for n in names] + [f"{k} || '' as {k}" for k in keys]
         parts += [
             "cast(date as date) as date",
