@@ -7,6 +7,7 @@ from cli.lazy import Commands, lazy_group
 COMMANDS: Commands = {
     "dbn": ("cli.ingest.dbn", "Land Databento files."),
     "databento": ("cli.ingest.databento", "Order from Databento under a limit, and land what comes."),
+    "polygon": ("cli.ingest.polygon", "Land option and stock trades of Polygon / Massive."),
 }
 
 app = typer.Typer(cls=lazy_group(COMMANDS), add_completion=False, no_args_is_help=True)

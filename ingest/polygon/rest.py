@@ -20,11 +20,12 @@ from zoneinfo import ZoneInfo
 
 import urllib3
 
-from ingest.dbn import FileReport
+from ingest.dbn import FileReport, IngestReport
 from ingest.errors import FailedFile
 from ingest.http_retry import RETRYABLE_STATUS, RetryableError, RetryPolicy, retry_after_s
+from ingest.landing import recover_interrupted
 from ingest.polygon import api_file, occ_ticker
-from ingest.polygon.landing import Call, told
+from ingest.polygon.landing import Call, Settings, told
 from ingest.polygon.layout import OPTIONS, STOCKS, Kind
 from lake import atomic
 from lake.locks import NameLock
@@ -128,16 +129,41 @@ def day_bounds_ns(day: date) -> tuple[int, int]:
     return midnight(day), midnight(day + timedelta(days=1))
 
 
+def ingest(
+    root: Path,
+    tickers: list[str],
+    start: date,
+    end: date,
+    settings: Settings | None = None,
+    *,
+    policy: RetryPolicy | None = None,
+) -> IngestReport:
+    """Fetch and land the trades of each ticker on each New York day of [start, end).
+
+    What becomes of each day is in the report. Raises ValueError for what is no ticker, FailedFile without a key.
+    """
+    names = [parse_ticker(ticker) for ticker in tickers]
+    client = connect()
+    call = Call(root, settings)
+    recovered = recover_interrupted(call.root)
+    reports = list(ingest_days(call, client, names, start, end, policy or RetryPolicy()))
+    return call.close(reports, recovered=recovered)
+
+
 def ingest_days(
-    call: Call, client: RESTClient, tickers: list[str], start: date, end: date, policy: RetryPolicy
+    call: Call,
+    client: RESTClient,
+    tickers: list[tuple[Kind, str]],
+    start: date,
+    end: date,
+    policy: RetryPolicy,
 ) -> Iterator[FileReport]:
     """Fetch and land each ticker for each of the days [start, end); one delivery for each pair.
 
     A day without trades lands as an empty delivery; a day that could not be read to its end is a failure and
     leaves nothing. Days that have landed with the same answers are no-ops.
     """
-    for ticker in tickers:
-        kind, name = parse_ticker(ticker)
+    for kind, name in tickers:
         for number in range((end - start).days):
             day = start + timedelta(days=number)
             path = Path(f"{name.replace(':', '_')}_{day}{api_file.API_SUFFIX}")

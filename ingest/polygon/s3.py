@@ -20,10 +20,11 @@ import urllib3.exceptions
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ResponseStreamingError
 
-from ingest.dbn import FileReport
+from ingest.dbn import FileReport, IngestReport
 from ingest.errors import FailedFile
 from ingest.http_retry import RETRYABLE_STATUS, RetryableError, RetryPolicy, retry_after_s
-from ingest.polygon.landing import FLAT_SUFFIX, Call, told
+from ingest.landing import recover_interrupted
+from ingest.polygon.landing import FLAT_SUFFIX, Call, Settings, told
 from ingest.polygon.layout import KINDS, Kind
 from lake import atomic
 from lake.locks import NameLock
@@ -139,6 +140,34 @@ def list_days(client: object, kind: Kind, start: date, end: date, policy: RetryP
             if day and start.isoformat() <= "-".join(day.groups()) < end.isoformat():
                 found.append(item)
     return found
+
+
+def ingest(
+    root: Path,
+    settings: Settings | None = None,
+    *,
+    urls: list[str] | None = None,
+    days: tuple[Kind, date, date] | None = None,
+    policy: RetryPolicy | None = None,
+    progress: Callable[[Item, int], None] | None = None,
+) -> IngestReport:
+    """Fetch and land what ``urls`` (``s3://BUCKET/PREFIX``) name, or the vendor's ``days`` of (kind, start, end).
+
+    ``end`` is exclusive. ``progress`` is called with (object, bytes of it that are here). Raises FailedFile
+    when the server can't be asked what there is; what becomes of each file is in the report.
+    """
+    policy = policy or RetryPolicy()
+    places = [parse_url(url) for url in urls or []]
+    client = connect(vendor=days is not None)
+    call = Call(root, settings)
+    recovered = recover_interrupted(call.root)
+    items = [item for place in places for item in list_files(client, *place, policy)]
+    if days is not None:
+        items += list_days(client, *days, policy)
+    if not items:
+        raise FailedFile(f"no {FLAT_SUFFIX} object was there, expected one; check bucket, prefix and days")
+    reports = list(ingest_items(call, client, items, policy, progress))
+    return call.close(reports, recovered=recovered)
 
 
 def ingest_items(
