@@ -75,8 +75,13 @@ class Order:
         return stage_dir(root) / f"databento-{self.request_id}"
 
     def save(self, root: Path) -> None:
+        """Write the record, by way of the order's own folder: what a kill leaves is found there."""
         record = {"request_version": 1, "provider": "databento"} | asdict(self)
-        atomic.write_json(_path(root, self.request_id), record)
+        path, staged = _path(root, self.request_id), self.folder(root) / "request.json"
+        for folder in (path.parent, staged.parent):
+            atomic.make_dirs(folder)
+        atomic.write_json(staged, record)
+        atomic.replace(staged, path)
 
     def is_paid(self, root: Path) -> bool:
         """Whether what isn't landed of it can be had without paying again."""
@@ -158,13 +163,14 @@ def tidy(root: Path) -> bool:
     for order in orders:
         if order.state == "landed":
             continue
-        was_open = True
+        was_open, before = True, asdict(order)
         for window in order.windows:
             if window.state == "downloaded" and is_landed(root, replace(window, state="landed")):
                 window.state, window.reason = "landed", None
         if all(is_landed(root, w) for w in order.windows):
             order.state = "landed"
-        order.save(root)
+        if asdict(order) != before:
+            order.save(root)
     needed = {order.folder(root) for order in orders if order.state != "landed"}
     for folder in stage_dir(root).glob("databento-*"):
         if folder not in needed:

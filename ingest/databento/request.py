@@ -9,9 +9,12 @@ from dataclasses import dataclass
 
 from databento_dbn import SType
 
-from ingest import dbn
+try:
+    from ingest.dbn_kinds import KINDS
+except ImportError:
+    from ingest.dbn import _SCHEMAS as KINDS
 
-SCHEMAS = tuple(dbn._SCHEMAS)  # what `ingest dbn` lands
+SCHEMAS = tuple(KINDS)  # what `ingest dbn` lands
 MAX_SYMBOLS = 2000  # the vendor's limit for one request
 ALL_SYMBOLS = "ALL_SYMBOLS"
 

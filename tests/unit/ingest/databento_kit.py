@@ -2,7 +2,8 @@
 
 import datetime
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,3 +97,10 @@ def call(
     policy = RetryPolicy(attempts=attempts, sleep=waits.sleep, rng=random.Random(1))  # noqa: S311
     vendor = Vendor(key, url, policy=policy, read_timeout_s=read_timeout_s)
     return fetch_and_land(root, asked or query(), vendor, max_usd=max_usd, clock=waits.clock, **more)
+
+
+def wait_until(true: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.01)
