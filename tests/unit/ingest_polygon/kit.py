@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import zstandard
 
 from ingest.polygon.flat_file import FlatFile
 from ingest.polygon.gzip_lines import text_blocks
+from lake.bronze import visible_files
 
 DAY = "2025-12-24"
 OPEN_NS = 1_766_586_600_000_000_000  # 2025-12-24 09:30 in New York
@@ -101,3 +103,53 @@ def _rows(file: FlatFile) -> dict[int, dict]:
     for row in rows:
         row["_extra"] = row["_extra"] and json.loads(row["_extra"])
     return {row.pop("ordinal"): row for row in rows}
+
+
+def bronze(root: Path, schema: str) -> list[dict]:
+    """All visible rows of a schema in the order of its files."""
+    rows = []
+    for file in visible_files(root):
+        if file.schema == schema:
+            for row in pq.read_table(file.path, partitioning=None).to_pylist():
+                rows.append(row | file.key | {"date": file.date, "hour": file.hour})
+    return rows
+
+
+def digests(root: Path) -> list[tuple]:
+    """What bronze holds, so that two lakes can be compared."""
+    return sorted((f.schema, f.hour_key, f.rows, f.content_digest) for f in visible_files(root))
+
+
+def receipts(root: Path) -> list[dict]:
+    return [json.loads(p.read_text()) for p in sorted((root / "raw" / "_metadata").glob("receipt-*.json"))]
+
+
+def commits(root: Path, folder: str) -> dict[str, dict]:
+    """Commit records of a dataset by date; one delivery a date."""
+    found = {}
+    for path in (root / "lake" / "bronze" / folder).glob("_metadata/date=*/commit-*.json"):
+        record = json.loads(path.read_text())
+        assert record["date"] not in found
+        found[record["date"]] = record
+    return found
+
+
+def rejects(root: Path) -> list[dict]:
+    """Rows kept aside, by line."""
+    rows = []
+    for receipt in receipts(root):
+        for part in receipt["rejects"]:
+            rows += pq.read_table(root / "lake" / "bronze" / part["path"], partitioning=None).to_pylist()
+    return sorted(rows, key=lambda r: (r["source_file"], r["line_no"]))
+
+
+def everything_written(root: Path) -> bytes:
+    """All bytes below the root, compressed files unpacked, for a search."""
+    found = b""
+    for path in root.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            found += data
+            if path.name.endswith(".zst"):
+                found += zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    return found
