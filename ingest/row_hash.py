@@ -1,0 +1,75 @@
+"""The hash of one bronze row: SHA-256 of the canonical JSON array of its contract columns.
+
+Decimals as fixed-scale strings, times ``YYYY-MM-DDTHH:MM:SS.ffffffZ``, UUIDs in lower case, objects with keys in byte
+order and no spaces, null as ``null``; characters outside ASCII as UTF-8, control characters as ``\\uXXXX`` in lower
+case or their short form. Serves idempotence and conflict detection. Source: spec/execution.md 2.4.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingest.window_schema import WindowSchema
+
+_PLAIN = r'^[^"\\\x00-\x1f]*$'
+
+
+def row_hashes(table: pa.Table, schema: WindowSchema, connection: duckdb.DuckDBPyConnection) -> pa.Array:
+    """Hex hashes of the rows of ``table``, in their order; it has at least the columns of the schema."""
+    return _select("sha256({})", table, schema, connection)
+
+
+def canonical_rows(table: pa.Table, schema: WindowSchema, connection: duckdb.DuckDBPyConnection) -> pa.Array:
+    """The texts that are hashed, one a row."""
+    return _select("{}", table, schema, connection)
+
+
+def _select(
+    expression: str, table: pa.Table, schema: WindowSchema, connection: duckdb.DuckDBPyConnection
+) -> pa.Array:
+    columns = [_prepared(table.column(field.name), field) for field in schema.columns]
+    connection.register("_unhashed", pa.Table.from_arrays(columns, schema.columns.names))
+    texts = []
+    for field in schema.columns:
+        text = _sql(schema, field)
+        texts.append(f"coalesce({text}, 'null')" if field.nullable else text)
+    array = "'[' || " + " || ',' || ".join(texts) + " || ']'"
+    hashes = connection.execute(f"select {expression.format(array)} as text from _unhashed").to_arrow_table()
+    connection.unregister("_unhashed")
+    return hashes.column("text").combine_chunks()
+
+
+def _prepared(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    """Times without their zone (they are UTC), so that they print without a calendar; texts as JSON strings."""
+    if pa.types.is_timestamp(field.type):
+        return column.cast(pa.timestamp("us"))
+    if pa.types.is_string(field.type) and (field.metadata or {}).get(b"type") != b"JSON":
+        plain = pc.all(pc.match_substring_regex(column, _PLAIN), skip_nulls=True).as_py()
+        if plain is False:
+            return pa.chunked_array(
+                [[None if v is None else _quoted(v)[1:-1] for v in column.to_pylist()]], pa.string()
+            )
+    return column
+
+
+@functools.lru_cache(maxsize=4096)
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _sql(schema: WindowSchema, field: pa.Field) -> str:
+    name = f'"{field.name}"'
+    if schema.is_json(field.name):
+        return name
+    if pa.types.is_string(field.type):
+        return f"'\"' || {name} || '\"'"
+    if pa.types.is_decimal(field.type):
+        return f"'\"' || {name}::varchar || '\"'"
+    if pa.types.is_timestamp(field.type):
+        return f"'\"' || strftime({name}, '%Y-%m-%dT%H:%M:%S.%fZ') || '\"'"
+    return f"{name}::varchar"

@@ -1,0 +1,638 @@
+"""What becomes of each window of a load: a new marker, an addition, a supplement, a conflict, or nothing.
+
+One date at a time: its parts and rejects are built in the stage, moved into place, and then its markers are written.
+Source: spec/execution.md 3.1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ingest.rejects import RejectWriter
+from ingest.window_parts import (
+    Lineage,
+    StagedPart,
+    Summary,
+    WindowWriter,
+    sort_order,
+    source_kind,
+    summarize,
+)
+from ingest.window_schema import WindowSchema
+from ingest.window_spool import Spool, query
+from lake import atomic
+from lake.paths import bronze_dir
+from lake.window_readme import write_readme
+from lake.windows import (
+    HOUR,
+    Marker,
+    WindowPart,
+    dataset_dir,
+    date_parts,
+    format_window,
+    metadata_dir,
+    read_date,
+    read_day_record,
+)
+
+log = logging.getLogger(__name__)
+
+# Hours without rows between two windows of one load count as read, up to this many; a wider hole is more likely a
+# wrong clock than a quiet market, and is only told of.
+MAX_GAP_HOURS = 31 * 24
+_PART_NUMBER = re.compile(r"part-(\d{4,})\.parquet$")
+NO_WINDOW = 0  # rejects of a file without any good row: they have no time
+
+
+@dataclass
+class LoadReport:
+    """What a load did. ``rows`` were accepted in the bounds, ``new_rows`` of them are new to bronze.
+
+    ``late_rows`` went to supplements of sealed windows. ``windows`` had something published, ``unchanged`` already
+    held it all. ``incomplete`` and ``conflicts`` list window starts.
+    """
+
+    dataset: str
+    rows: int = 0
+    new_rows: int = 0
+    late_rows: int = 0
+    rejected: int = 0
+    filtered: int = 0
+    windows: int = 0
+    unchanged: int = 0
+    empty_windows: int = 0
+    bytes_out: int = 0
+    incomplete: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+    by_rule: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """0 published, 2 published with incomplete windows, 3 conflict."""
+        return 3 if self.conflicts else 2 if self.incomplete else 0
+
+
+@dataclass
+class _Change:
+    """A marker to write once its files stand; ``obsolete`` parts lose their last name by it."""
+
+    marker: Marker
+    moves: list[tuple[Path, Path]]
+    obsolete: list[WindowPart]
+
+
+@dataclass(frozen=True)
+class _StagedRejects:
+    staged: Path
+    final: Path
+    rows: int
+
+
+@dataclass
+class Publisher:
+    """One ``publish`` of a load; the spools hold its rows and rejects, ``files`` their sources by number."""
+
+    root: Path
+    schema: WindowSchema
+    environment: str
+    source_kind: str
+    stage: Path
+    connection: duckdb.DuckDBPyConnection
+    rows: Spool
+    rejects: Spool
+    files: Sequence[str]
+    discarded: set[int]
+    whole_files: bool
+    loaded_at: datetime
+
+    def publish(
+        self, *, start: datetime | None, end: datetime | None, replace: bool, sealed: bool
+    ) -> LoadReport:
+        report = LoadReport(self.schema.name)
+        low, high = _hour(start), _hour(end)
+        counts = self._count_rows(low, high, report)
+        rejects = self._assign_rejects(low, high, report)
+        wanted = _wanted(sorted(counts), rejects, low, high)
+        stream = self._sorted_windows(low, high)
+        upcoming = next(stream, None)
+        for date, windows in itertools.groupby(wanted, key=_date):
+            day = _Day(self, date, replace, sealed, report)
+            for window in windows:
+                rows: Iterator[pa.Table] = iter(())
+                if upcoming is not None and upcoming[0] == window:
+                    rows = upcoming[1]
+                day.window(window, rows, counts.get(window, {}), rejects.get(window, {}))
+                if upcoming is not None and upcoming[0] == window:
+                    for _ in rows:  # a window that took none of its rows
+                        pass
+                    upcoming = next(stream, None)
+            day.commit()
+        if NO_WINDOW in rejects and NO_WINDOW not in wanted:
+            day = _Day(self, _date(NO_WINDOW), replace, sealed, report)
+            day.timeless_rejects(rejects[NO_WINDOW])
+        return report
+
+    def _kept(self) -> str:
+        """SQL: rows of files that weren't discarded."""
+        return (
+            f"_file_no not in ({', '.join(map(str, sorted(self.discarded)))})" if self.discarded else "true"
+        )
+
+    def _count_rows(self, low: int | None, high: int | None, report: LoadReport) -> dict[int, dict[int, int]]:
+        """Rows by window and file number; those out of bounds only go to the report."""
+        sql = f"select _window, _file_no, count(*) as n from rows where {self._kept()} group by all order by all"
+        counts: dict[int, dict[int, int]] = defaultdict(dict)
+        for row in query(self.connection, sql, {"rows": self.rows}).read_all().to_pylist():
+            if _inside(row["_window"], low, high):
+                counts[row["_window"]][row["_file_no"]] = row["n"]
+                report.rows += row["n"]
+            else:
+                report.filtered += row["n"]
+        return counts
+
+    def _sorted_windows(self, low: int | None, high: int | None) -> Iterator[tuple[int, Iterator[pa.Table]]]:
+        bounds = [self._kept()]
+        if low is not None:
+            bounds.append(f"_window >= {low}")
+        if high is not None:
+            bounds.append(f"_window < {high}")
+        sql = f"select * from rows where {' and '.join(bounds)} order by _window, {sort_order(self.schema)}"
+        reader = query(self.connection, sql, {"rows": self.rows})
+        for window, pieces in itertools.groupby(_pieces(reader), key=lambda piece: piece[0]):
+            yield window, (table.cast(self.rows.schema) for _, table in pieces)
+
+    def _assign_rejects(
+        self, low: int | None, high: int | None, report: LoadReport
+    ) -> dict[int, dict[int, list[tuple]]]:
+        """Staged rejects by window and file; a line without a time goes with the row before it, else the next."""
+        if not self.rejects.rows:
+            return {}
+        sql = f"select * from rejects where {self._kept()}"
+        spools = {"rejects": self.rejects}
+        if self.rows.rows:
+            # The lines of rows are read a second time only when there is something to place.
+            sql = f"""
+                with good as materialized (select _file_no, _line_no, _window from rows)
+                select coalesce(rejects._window, earlier._window, later._window) as _window, rejects._file_no,
+                    line_no, rule, reason, raw
+                from rejects
+                asof left join good as earlier
+                    on rejects._file_no = earlier._file_no and rejects.line_no >= earlier._line_no
+                asof left join good as later
+                    on rejects._file_no = later._file_no and rejects.line_no <= later._line_no
+                where rejects.{self._kept() if self.discarded else "_file_no >= 0"}
+            """
+            spools["rows"] = self.rows
+        found: dict[int, dict[int, list[tuple]]] = defaultdict(lambda: defaultdict(list))
+        table = query(self.connection, f"select * from ({sql}) order by _file_no, line_no", spools).read_all()
+        for row in table.to_pylist():
+            window = row["_window"]
+            if window is None:
+                window = NO_WINDOW if low is None else low
+            if not _inside(window, low, high) and window != NO_WINDOW:
+                report.filtered += 1
+                continue
+            report.rejected += 1
+            found[window][row["_file_no"]].append((row["line_no"], row["rule"], row["reason"], row["raw"]))
+        return found
+
+
+class _Day:
+    """The windows of one date: planned one by one, committed together."""
+
+    def __init__(self, load: Publisher, date: str, replace: bool, sealed: bool, report: LoadReport) -> None:
+        self.load, self.schema, self.date = load, load.schema, date
+        self.replace, self.sealed, self.report = replace, sealed, report
+        self.folder = dataset_dir(load.root, load.schema.name)
+        self.markers: dict[int, list[Marker]] = defaultdict(list)
+        for marker in read_date(load.root, load.schema.name, date):
+            self.markers[marker.hour].append(marker)
+        self.changes: list[_Change] = []
+        self.reject_folder = (
+            bronze_dir(load.root) / "_rejects" / f"dataset={load.schema.name}" / f"date={date}"
+        )
+        self.stale_rejects: list[Path] = []
+        self._numbers: dict[str, int] | None = None
+
+    # -- one window ----------------------------------------------------------------------------------------------
+
+    def window(
+        self, window: int, rows: Iterator[pa.Table], counts: dict[int, int], rejects: dict[int, list[tuple]]
+    ) -> None:
+        hour = window % 24
+        existing = self.markers[hour]
+        base = existing[0] if existing else None
+        stage = self.load.stage / f"{window}"
+        stage.mkdir()
+        lineage = Lineage(
+            loaded_at=self.load.loaded_at,
+            environment=self.load.environment,
+            ingest_batch_id=self._batch_id(window, counts),
+            source_kind=self.load.source_kind,
+            files=self.load.files,
+        )
+        writer = WindowWriter(self.schema, stage, self.date, lineage)
+        closed = base is not None and base.state != "provisional"
+        filtered, missing = self._unseen(rows, existing, closed)
+        try:
+            for table in filtered:
+                writer.add(table)
+            staged = writer.close()
+        except BaseException:
+            writer.abort()
+            raise
+        staged_rejects = self._stage_rejects(stage, hour, rejects)
+        if self.replace:
+            self._find_stale_rejects(hour, staged_rejects)
+        if closed:
+            change = self._supplement(window, existing, staged, writer, staged_rejects, missing)
+        else:
+            change = self._base(window, base, staged, writer, staged_rejects)
+        self.report.empty_windows += not counts
+        if change is not None:
+            self.changes.append(change)
+            self.report.windows += 1
+        else:
+            self.report.unchanged += 1
+        rejected = change.marker.reject_rows if change else sum(m.reject_rows for m in existing)
+        if rejected:
+            self.report.incomplete.append(_start(window))
+
+    def _unseen(
+        self, rows: Iterator[pa.Table], existing: list[Marker], closed: bool
+    ) -> tuple[Iterator[pa.Table], list[int]]:
+        """The rows that may be new to the window, and a cell that will hold how many landed rows weren't met."""
+        missing = [0]
+        parts = [part for marker in existing for part in marker.parts]
+        if not parts or existing[0].state == "archived":
+            return rows, missing
+        if self.replace and closed:
+            return self._not_landed(rows, self._landed("row_hash", existing), missing), missing
+        if self.load.whole_files and not self.replace:
+            held = self._landed("source_file", existing)
+            names = self.load.files
+            again = pa.array([i for i, name in enumerate(names) if name in set(held.to_pylist())], pa.int32())
+            if len(again):
+                return (t.filter(pc.invert(pc.is_in(t.column("_file_no"), again))) for t in rows), missing
+        return rows, missing
+
+    def _not_landed(
+        self, rows: Iterator[pa.Table], hashes: pa.Array, missing: list[int]
+    ) -> Iterator[pa.Table]:
+        met: set[int] = set()
+        for table in rows:
+            index = pc.index_in(table.column("row_hash"), hashes)
+            met.update(pc.drop_null(index).unique().to_pylist())
+            yield table.filter(pc.is_null(index))
+        missing[0] = len(hashes) - len(met)
+
+    def _landed(self, column: str, existing: list[Marker]) -> pa.Array:
+        """Distinct values of a column over the window's landed rows, wherever a compaction has put them."""
+        start = existing[0].start
+        paths = [self.folder / part.name for marker in existing for part in marker.parts]
+        if any(not path.is_file() for path in paths):
+            day = read_day_record(self.load.root, self.schema.name, self.date)
+            merged = () if day is None else day.parts
+            paths = [path for path in paths if path.is_file()] + [self.folder / part.name for part in merged]
+        time = self.schema.window_column
+        files = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
+        sql = f"""
+            select distinct "{column}" as value from read_parquet([{files}], hive_partitioning = false)
+            where {time} >= timestamptz '{start.isoformat()}' and {time} < timestamptz '{(start + HOUR).isoformat()}'
+        """
+        with self.load.connection.cursor() as cursor:  # the sorted rows still stream on the connection itself
+            cursor.execute("set TimeZone = 'UTC'")
+            return cursor.execute(sql).to_arrow_table().column("value").combine_chunks()
+
+    def _base(
+        self,
+        window: int,
+        base: Marker | None,
+        staged: list[StagedPart],
+        writer: WindowWriter,
+        rejects: list[_StagedRejects],
+    ) -> _Change | None:
+        """The window's own marker, new or in place of a provisional one."""
+        landed = list(base.parts) if base else []
+        kept, spare = landed, landed
+        if self.replace:
+            spare = [part for part in landed if source_kind(self.folder / part.name) == self.load.source_kind]
+            kept = [part for part in landed if part not in spare]
+        parts, moves, dropped = [*kept], [], 0
+        paths = [(self.folder / part.name, part.key) for part in kept]
+        for part in staged:
+            same = next(
+                (p for p in spare if (p.folder, p.content_hash) == (part.folder, part.content_hash)), None
+            )
+            if same is not None:
+                dropped += 1
+                if self.replace and same not in parts:
+                    parts.append(same)
+                    paths.append((self.folder / same.name, same.key))
+                continue
+            named = part.named(self._next_number(part.folder))
+            parts.append(named)
+            moves.append((part.staged, self.folder / named.name))
+            paths.append((part.staged, named.key))
+        parts.sort(key=lambda part: part.name)
+        state = "sealed" if self.sealed else "provisional"
+        reject_rows = self._reject_rows(window % 24, rejects)
+        same_rows = base is not None and parts == list(base.parts)
+        if same_rows and (base.state, base.reject_rows) == (state, reject_rows):
+            return None
+        if same_rows:
+            summary = _summary_of(base)
+        elif kept or (dropped and not self.replace):
+            with self.load.connection.cursor() as cursor:
+                cursor.execute("set TimeZone = 'UTC'")
+                summary = summarize(paths, self.schema, cursor)
+        else:
+            summary = writer.summarizer.summary()
+        marker = self._marker(window, summary, parts, state, reject_rows)
+        self.report.new_rows += sum(
+            part.rows for part in staged if (part.staged in {src for src, _ in moves})
+        )
+        moves += [(r.staged, r.final) for r in rejects]
+        return _Change(marker, moves, [part for part in landed if part not in parts])
+
+    def _supplement(
+        self,
+        window: int,
+        existing: list[Marker],
+        staged: list[StagedPart],
+        writer: WindowWriter,
+        rejects: list[_StagedRejects],
+        missing: list[int],
+    ) -> _Change | None:
+        """A marker of its own for late rows, or for the lines of late files that could not land."""
+        landed = {(part.folder, part.content_hash) for marker in existing for part in marker.parts}
+        whole = {marker.content_hash for marker in existing}
+        new = [part for part in staged if (part.folder, part.content_hash) not in landed]
+        if existing[0].state == "archived":
+            if new and writer.summarizer.summary().content_hash not in whole:
+                self._conflict(window, "stands in the archive and differs; restore it from there first")
+            return None
+        if missing[0]:
+            self._conflict(
+                window, f"is sealed and the source lacks {missing[0]:,} of its rows; find out who took them"
+            )
+            return None
+        late_rejects = [r for r in rejects if not r.final.is_file()]
+        if not new and not late_rejects:
+            return None
+        if len(new) == len(staged):
+            summary = writer.summarizer.summary()
+        else:
+            paths = [(part.staged, part.named(1).key) for part in new]
+            with self.load.connection.cursor() as cursor:
+                cursor.execute("set TimeZone = 'UTC'")
+                summary = summarize(paths, self.schema, cursor)
+        parts, moves = [], [(r.staged, r.final) for r in late_rejects]
+        for part in new:
+            named = part.named(self._next_number(part.folder))
+            parts.append(named)
+            moves.append((part.staged, self.folder / named.name))
+        reject_rows = sum(r.rows for r in late_rejects)
+        marker = self._marker(window, summary, parts, "sealed", reject_rows, number=existing[-1].number + 1)
+        self.report.new_rows += summary.rows
+        self.report.late_rows += summary.rows
+        log.warning("late_rows dataset=%s window=%s rows=%d", self.schema.name, _start(window), summary.rows)
+        return _Change(marker, moves, [])
+
+    def _conflict(self, window: int, why: str) -> None:
+        log.error("conflict dataset=%s window=%s: it %s", self.schema.name, _start(window), why)
+        self.report.conflicts.append(f"{_start(window)} {why}")
+
+    def _marker(
+        self,
+        window: int,
+        summary: Summary,
+        parts: list[WindowPart],
+        state: str,
+        reject_rows: int,
+        number: int = 0,
+    ) -> Marker:
+        if summary.rows != sum(part.rows for part in parts):
+            raise RuntimeError(
+                f"parts of {_start(window)} held other rows than its summary; report this as a fault"
+            )
+        return Marker(
+            dataset=self.schema.name,
+            environment=self.load.environment,
+            window_start=_start(window),
+            window_end=_start(window + 1),
+            state=state,
+            rows=summary.rows,
+            min_occurred_at=_instant(summary.low),
+            max_occurred_at=_instant(summary.high),
+            schema_version=self.schema.version,
+            incomplete=reject_rows > 0,
+            reject_rows=reject_rows,
+            content_hash=summary.content_hash,
+            parts=tuple(parts),
+            number=number,
+        )
+
+    def _batch_id(self, window: int, counts: dict[int, int]) -> str:
+        inputs = sorted(self.load.files[file_no] for file_no in counts)
+        text = "\0".join(
+            [self.schema.name, self.load.environment, _start(window), self.load.source_kind, *inputs]
+        )
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _next_number(self, folder: str) -> int:
+        if self._numbers is None:
+            self._numbers = defaultdict(int)
+            names = [
+                p.relative_to(self.folder).as_posix()
+                for p in date_parts(self.load.root, self.schema.name, self.date)
+            ]
+            names += [part.name for markers in self.markers.values() for m in markers for part in m.parts]
+            for name in names:
+                if match := _PART_NUMBER.search(name):
+                    parent = name.rpartition("/")[0]
+                    self._numbers[parent] = max(self._numbers[parent], int(match[1]))
+        self._numbers[folder] += 1
+        return self._numbers[folder]
+
+    # -- rejects -------------------------------------------------------------------------------------------------
+
+    def _reject_path(self, hour: int, source_file: str) -> Path:
+        text = "\0".join([self.schema.name, self.date, f"{hour:02d}", source_file])
+        return (
+            self.reject_folder / f"part-{hour:02d}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.parquet"
+        )
+
+    def _stage_rejects(self, stage: Path, hour: int, rejects: dict[int, list[tuple]]) -> list[_StagedRejects]:
+        """One file for the lines of one source file that belong to one window: a run again gives it the same name."""
+        made = []
+        for file_no, lines in sorted(rejects.items()):
+            source_file = self.load.files[file_no]
+            final = self._reject_path(hour, source_file)
+            writer = RejectWriter(
+                stage,
+                self.schema.name,
+                final.stem.rpartition("-")[2],
+                source_file=source_file,
+                environment=self.load.environment,
+            )
+            for line in lines:
+                writer.add(*line, date=self.date)
+            for done in writer.close():
+                staged = done.staged.rename(stage / f"{final.name}.staged")
+                made.append(_StagedRejects(staged, final, done.rows))
+        return made
+
+    def _reject_rows(self, hour: int, staged: list[_StagedRejects]) -> int:
+        """Rejects of the window over all source files: those of this load, and those of earlier ones on disk."""
+        gone = {r.final for r in staged} | set(self.stale_rejects)
+        before = [p for p in self.reject_folder.glob(f"part-{hour:02d}-*.parquet") if p not in gone]
+        return sum(r.rows for r in staged) + sum(pq.read_metadata(path).num_rows for path in before)
+
+    def _find_stale_rejects(self, hour: int, staged: list[_StagedRejects]) -> None:
+        now = {r.final for r in staged}
+        for source_file in self.load.files:
+            path = self._reject_path(hour, source_file)
+            if path not in now and path.is_file():
+                self.stale_rejects.append(path)
+
+    def timeless_rejects(self, rejects: dict[int, list[tuple]]) -> None:
+        """Keep the lines of files without any row: they belong to no window, so no marker speaks of them."""
+        stage = self.load.stage / "timeless"
+        stage.mkdir()
+        atomic.make_dirs(self.reject_folder)
+        for one in self._stage_rejects(stage, 0, rejects):
+            os.replace(one.staged, one.final)
+        atomic.fsync_dir(self.reject_folder)
+
+    # -- the date ------------------------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Files into place, markers after them; at any instant each window is what it was or what it shall be."""
+        load = self.load
+        plan = load.stage / f"plan-{self.date}.json"
+        if self.changes:
+            atomic.write_json(plan, {"dataset": self.schema.name, "date": self.date})
+            folders = set()
+            for src, dst in (move for change in self.changes for move in change.moves):
+                if dst.parent not in folders:
+                    atomic.make_dirs(dst.parent)
+                    folders.add(dst.parent)
+                os.replace(src, dst)
+            for folder in folders:
+                atomic.fsync_dir(folder)
+            metadata = metadata_dir(load.root, self.schema.name, self.date)
+            atomic.make_dirs(metadata)
+            for change in self.changes:
+                write_marker(metadata, change.marker)
+                self.report.bytes_out += sum(p.bytes for p in change.marker.parts if not self._had(change, p))
+            atomic.fsync_dir(metadata)
+        for path in self.stale_rejects:
+            path.unlink(missing_ok=True)
+        write_readme(load.root, self.schema.name, self.date)
+        if not any(change.obsolete for change in self.changes):
+            plan.unlink(missing_ok=True)
+
+    def _had(self, change: _Change, part: WindowPart) -> bool:
+        return any(part in marker.parts for marker in self.markers[change.marker.hour])
+
+
+def write_marker(metadata: Path, marker: Marker) -> None:
+    """Write one marker whole; the caller syncs the folder. A sealed one never takes the place of another content.
+
+    Raises FileExistsError when a sealed marker or a supplement with other rows stands there.
+    """
+    path = metadata / marker.file_name
+    if (marker.state == "sealed" and not path.exists()) or marker.number:
+        mine = metadata / f"._tmp-{os.getpid()}-{marker.file_name}"
+        atomic.write_json(mine, marker.record())
+        try:
+            os.link(mine, path)
+        except FileExistsError:
+            if atomic.read_json(path)["content_hash"] != marker.content_hash:
+                raise
+        finally:
+            mine.unlink(missing_ok=True)
+        return
+    atomic.write_json(path, marker.record())
+
+
+def _pieces(reader: pa.RecordBatchReader) -> Iterator[tuple[int, pa.Table]]:
+    """Runs of one window, in the order of the rows."""
+    for batch in reader:
+        table = pa.Table.from_batches([batch])
+        windows = batch.column("_window").to_numpy()
+        cuts = [0, *(i for i in (windows[1:] != windows[:-1]).nonzero()[0] + 1), len(windows)]
+        for low, high in itertools.pairwise(cuts):
+            if high > low:
+                yield int(windows[low]), table.slice(low, high - low)
+
+
+def _wanted(with_rows: list[int], rejects: dict[int, dict], low: int | None, high: int | None) -> list[int]:
+    """Windows to publish, in order: those of rows and rejects, and the hours without any that were read too."""
+    touched = sorted({*with_rows, *(window for window in rejects if window != NO_WINDOW)})
+    edges = [low] if low is not None else touched[:1]
+    last = high - 1 if high is not None else touched[-1] if touched else None
+    if not edges or last is None:
+        return touched
+    stops = sorted({*touched, edges[0], last}) if edges[0] <= last else touched
+    bounded = low is not None and high is not None
+    windows = set(stops)
+    for before, after in itertools.pairwise(stops):
+        if bounded or after - before <= MAX_GAP_HOURS:
+            windows.update(range(before + 1, after))
+        else:
+            log.warning("gap from=%s to=%s: hours without rows were left open", _start(before), _start(after))
+    return sorted(windows)
+
+
+def _summary_of(marker: Marker) -> Summary:
+    low, high = (
+        None if t is None else datetime.fromisoformat(t)
+        for t in (marker.min_occurred_at, marker.max_occurred_at)
+    )
+    return Summary(marker.rows, low, high, marker.content_hash)
+
+
+def _hour(when: datetime | None) -> int | None:
+    if when is None:
+        return None
+    if when.tzinfo is None or when.astimezone(UTC).replace(minute=0, second=0, microsecond=0) != when:
+        raise ValueError(
+            f"bound was {when.isoformat()}, expected a full hour of UTC, such as 2024-12-01T05:00:00Z"
+        )
+    return int(when.timestamp()) // 3600
+
+
+def _inside(window: int, low: int | None, high: int | None) -> bool:
+    return (low is None or window >= low) and (high is None or window < high)
+
+
+def _datetime(window: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=window)
+
+
+def _start(window: int) -> str:
+    return format_window(_datetime(window))
+
+
+def _date(window: int) -> str:
+    return f"{_datetime(window):%Y-%m-%d}"
+
+
+def _instant(when: datetime | None) -> str | None:
+    return None if when is None else f"{when:%Y-%m-%dT%H:%M:%S.%fZ}"
