@@ -8,6 +8,7 @@ COMMANDS: Commands = {
     "dbn": ("cli.ingest.dbn", "Land Databento files."),
     "databento": ("cli.ingest.databento", "Order from Databento under a limit, and land what comes."),
     "polygon": ("cli.ingest.polygon", "Land option and stock trades of Polygon / Massive."),
+    "binance": ("cli.ingest.binance", "Land own fills, aggregate trades and klines of Binance."),
 }
 
 app = typer.Typer(cls=lazy_group(COMMANDS), add_completion=False, no_args_is_help=True)
