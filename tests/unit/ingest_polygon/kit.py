@@ -72,6 +72,7 @@ def parse(
     wanted: tuple[str, ...] = ("SPY",),
     block_bytes: int = 4 << 20,
     data: bytes | None = None,
+    run_rows: int = 4096,
 ) -> Parsed:
     """Parse a file of this text, or of these bytes, as far as sorted rows; bronze files are another test's."""
     with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +80,7 @@ def parse(
         path.write_bytes(packed(text) if data is None else data)
         file = FlatFile(
             list(wanted), source="polygon_flatfile", delivery_id="0123456789abcdef", stage=Path(folder),
-            source_file="raw/x.csv.gz", date=DAY, run_rows=4096,
+            source_file="raw/x.csv.gz", date=DAY, run_rows=run_rows,
         )  # fmt: skip
         try:
             file.parse(text_blocks(path, block_bytes=block_bytes))
