@@ -57,12 +57,16 @@ def databento(
         stype_in=stype_in,
     )
     vendor = Vendor.from_environment()
-    with tqdm(unit="B", unit_scale=True, disable=None, file=sys.stderr) as bar:
+    with tqdm(unit="B", unit_scale=True, disable=None, leave=False, file=sys.stderr) as bar:
 
         def progress(file: str, done: int, total: int) -> None:
             bar.set_description(file, refresh=False)
             bar.total, bar.n = total or None, done
             bar.update(0)
+
+        def show(estimate: Report) -> None:
+            bar.clear()
+            _show(estimate, max_usd)
 
         report = fetch_and_land(
             lake_root(),
@@ -72,7 +76,7 @@ def databento(
             kind=BATCH if batch else STREAM,
             dry_run=dry_run,
             timeout_s=timeout_s,
-            show=lambda estimate: _show(estimate, max_usd),
+            show=show,
             progress=progress,
         )
     if dry_run:

@@ -10,7 +10,6 @@ import datetime
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -83,6 +82,11 @@ class Order:
         atomic.write_json(staged, record)
         atomic.replace(staged, path)
 
+    def forget(self, root: Path) -> None:
+        """Remove the record of an order that the vendor has not taken."""
+        _path(root, self.request_id).unlink(missing_ok=True)
+        shutil.rmtree(self.folder(root), ignore_errors=True)
+
     def is_paid(self, root: Path) -> bool:
         """Whether what isn't landed of it can be had without paying again."""
         if self.kind == BATCH:
@@ -140,7 +144,7 @@ def look_up(root: Path, query: Query) -> Had:
     says that it answers such a request, whoever fetched it.
     """
     wanted = {(schema, day.isoformat()) for schema in query.schemas for day in query.days()}
-    landed = {key: where for key, where in _landed_files(root, query, wanted).items() if key in wanted}
+    landed = _landed_files(root, query)
     orders = []
     for order in load_orders(root):
         if not query.covered_by(order.dataset, order.symbols, order.stype_in):
@@ -185,15 +189,22 @@ def is_landed(root: Path, window: Window) -> bool:
     return receipt is not None and receipt["sha256"] == window.sha256 and receipt["status"] in VISIBLE_STATUS
 
 
-def _landed_files(root: Path, query: Query, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+def _landed_files(root: Path, query: Query) -> dict[tuple[str, str], str]:
+    """(schema, date) of every day of ``query`` that a landed raw file answers, and that file's path."""
     simulated = root / "raw" / "simulation.json"
     made_here = {f["sha256"] for f in atomic.read_json(simulated)["files"]} if simulated.is_file() else set()
-    wanted, found = set(wanted), {}
+    found = {}
     for path in sorted(receipts_dir(root).glob("receipt-*.json")):
         entry = atomic.read_json(path)
-        if (entry["schema"], entry["date"]) not in wanted or entry["status"] not in VISIBLE_STATUS:
-            continue
         if entry["provider"] != "databento" or entry["sha256"] in made_here:
+            continue
+        if entry["schema"] not in query.schemas or entry["status"] not in VISIBLE_STATUS:
+            continue
+        # Cheap first: only heads of files that may reach into our days are read. A file is cut by another
+        # clock than its events, so a day on either side doesn't tell.
+        first_ns = entry["ts_first_ns"] or _ns(datetime.date.fromisoformat(entry["date"]))
+        last_ns = entry["ts_last_ns"] or first_ns
+        if first_ns >= _ns(query.end, 1) or last_ns < _ns(query.start, -1):
             continue
         for day in _days_answered(root / entry["path"], query):
             found[entry["schema"], day] = entry["path"]

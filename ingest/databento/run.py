@@ -20,7 +20,7 @@ from ingest import dbn
 from ingest.databento.download import Deadline, WrongFile, fetch_batch_file, fetch_stream
 from ingest.databento.ledger import BATCH, STREAM, Order, is_landed, look_up, new_order, tidy
 from ingest.databento.request import Query, Window, check_name, next_day
-from ingest.databento.vendor import Vendor, VendorFile
+from ingest.databento.vendor import Vendor, VendorFile, VendorRefusal
 from ingest.errors import FailedFile
 from ingest.expected import Expected
 from ingest.landing import hash_source
@@ -257,7 +257,11 @@ class _Call:
             asked_before = True
             return self.vendor.submit_once(query)
 
-        job = self.vendor.policy.call(once, what=f"order of {order.schema} from {order.start}")
+        try:
+            job = self.vendor.policy.call(once, what=f"order of {order.schema} from {order.start}")
+        except VendorRefusal:
+            order.forget(self.root)
+            raise
         order.job_id, order.state = job["id"], "ordered"
         order.save(self.root)
         log.info("ordered job=%s request=%s cost_usd=%.2f", order.job_id, order.request_id, order.cost_usd)
@@ -360,6 +364,7 @@ class _Call:
                 )
             else:
                 path.unlink(missing_ok=True)
+                self.progress(name, 0, 0)
                 fetch_stream(
                     self.vendor,
                     order.query,

@@ -55,6 +55,10 @@ class VendorFile:
     url: str
 
 
+class VendorRefusal(FailedFile):
+    """The server understood and said no: nothing was taken, and asking again brings the same."""
+
+
 class Vendor:
     """One account at one server. All methods raise FailedFile when the server gives no answer that can be
     used; ``submit_once``, ``stream_once`` and ``open_once`` make a single attempt and may raise
@@ -261,16 +265,16 @@ class Vendor:
         said = f"{status}: {self._scrubbed(str(error.message or 'no reason given'))}"
         match status:
             case 401:
-                return FailedFile(
+                return VendorRefusal(
                     f"key was refused ({said}), expected a valid one in {KEY_VARIABLE}; check it"
                 )
             case 402 | 403:
-                return FailedFile(
+                return VendorRefusal(
                     f"{what} was refused ({said}), expected an account that may order it; settle that with the "
                     "vendor"
                 )
             case _:
-                return FailedFile(
+                return VendorRefusal(
                     f"{what} was refused ({said}); check dataset, schema, symbols and days against the "
                     "vendor's catalogue"
                 )

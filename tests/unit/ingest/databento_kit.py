@@ -21,16 +21,19 @@ EMPTY_DAY = "2025-10-08"
 DAY_NS = 86_400_000_000_000
 
 
-def day_file(schema: str, day: datetime.date, rows: int, symbol: str = SYMBOL) -> bytes:
-    """One day as the vendor writes it: head with the request, records of one instrument, one zstd frame."""
+def day_file(schema: str, day: datetime.date, rows: int, *, days: int = 1) -> bytes:
+    """A day as the vendor writes it: head with the request, records of one instrument, one zstd frame.
+
+    With ``days`` the request, not the records, is of so many.
+    """
     start_ns = (day - datetime.date(1970, 1, 1)).days * DAY_NS
     head = dbn_kit.metadata(
         schema,
-        mappings={"ESZ5": [(day, day + datetime.timedelta(days=1), INSTRUMENT_ID)]},
+        mappings={"ESZ5": [(day, day + datetime.timedelta(days=days), INSTRUMENT_ID)]},
         stype_in="parent",
         start=start_ns,
-        end=start_ns + DAY_NS,
-        symbols=[symbol],
+        end=start_ns + days * DAY_NS,
+        symbols=[SYMBOL],
     )
     records = dbn_kit.records(
         schema, rows, seed=day.toordinal(), start_ns=start_ns + 14 * 3600 * 10**9, step_ns=5 * 10**9

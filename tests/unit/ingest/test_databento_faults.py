@@ -129,6 +129,15 @@ def test_a_refusal_is_not_asked_again(
     assert len(server.asked(endpoint)) == 1
 
 
+@pytest.mark.parametrize("earlier", [[], [Fault(status=503)]], ids=["at once", "after an overload"])
+def test_a_refused_order_leaves_nothing(tmp_path: Path, server: DatabentoServer, earlier: list) -> None:
+    server.queue("batch.submit_job", *earlier, Fault(status=402, message="no credit"))
+    with pytest.raises(FailedFile, match=r"order of the batch job was refused .402: test_case no credit"):
+        kit.call(tmp_path, server.url)
+    assert ledgers(tmp_path) == []
+    assert stage(tmp_path) == []
+
+
 def test_a_wrong_key_is_told_without_it(tmp_path: Path, server: DatabentoServer) -> None:
     with pytest.raises(FailedFile, match=r"key was refused .401.*DATABENTO_API_KEY") as told:
         kit.call(tmp_path, server.url, key="db-another")

@@ -133,6 +133,18 @@ def test_a_file_landed_by_hand_counts_by_what_its_head_answers(
     ]
 
 
+def test_a_file_of_several_days_counts_for_each(tmp_path: Path, server: DatabentoServer) -> None:
+    path = tmp_path / "glbx-mdp3-20251006-20251008.trades.dbn.zst"
+    path.write_bytes(kit.day_file("trades", kit.FIRST, 50, days=3))
+    assert ingest_dbn(tmp_path / "lake", [path]).ok
+    report = kit.call(tmp_path / "lake", server.url, kit.query(1, 3), dry_run=True, max_usd=0)
+    assert [(r.date, r.status) for r in report.rows] == [
+        ("2025-10-07", "already_landed"),
+        ("2025-10-08", "already_landed"),
+        ("2025-10-09", "to_order"),
+    ]
+
+
 @pytest.mark.parametrize("empty_files", [True, False])
 def test_a_day_without_records_leaves_a_marker_and_costs_nothing(
     tmp_path: Path, server: DatabentoServer, empty_files: bool
