@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -27,10 +27,15 @@ _FIRST_US, _END_US = (
 )
 _PLAIN_DECIMAL = r"^-?[0-9]{1,%d}(?:\.[0-9]{1,%d})?$"
 _ANY_DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?", re.ASCII)
-_PLAIN_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)$"
+_PLAIN_TIME = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?"
+    r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)$"
+)
 _LONG_TIME = re.compile(r"(.*\.[0-9]{6})0+((?:Z|[+-][0-9:]{2,5})?)", re.ASCII)
 _UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
-_INTEGER = r"^-?[0-9]{1,18}$"
+
+
+_WIDE = Context(prec=400)  # more digits than a number of JSON may have
 
 
 @dataclass
@@ -136,18 +141,12 @@ def _decimal(text: str, kind: pa.Decimal128Type) -> Decimal:
         number = Decimal(plain_number(text))
     except BadJson:
         raise ValueError(f"at most {kind.precision - kind.scale} digits and {kind.scale} decimals") from None
-    exact = number.quantize(Decimal(1).scaleb(-kind.scale), context=_context(number, kind))
+    exact = number.quantize(Decimal(1).scaleb(-kind.scale), context=_WIDE)
     if exact != number or abs(exact) >= Decimal(10) ** (kind.precision - kind.scale):
         raise ValueError(
             f"at most {kind.precision - kind.scale} digits and {kind.scale} decimals, it is never rounded"
         )
     return exact
-
-
-def _context(number: Decimal, kind: pa.Decimal128Type):
-    from decimal import Context
-
-    return Context(prec=max(400, kind.precision))
 
 
 def _times(raw: pa.Array, name: str, found: _Faults) -> pa.Array:
@@ -196,7 +195,7 @@ def _integers(raw: pa.Array, field: pa.Field, found: _Faults) -> pa.Array:
 
     text = raw if pa.types.is_string(raw.type) else raw.cast(pa.string())
     digits = 18 if bits == 64 else 9 if bits == 32 else 4
-    plain = pc.match_substring_regex(text, r"^-?[0-9]{1,%d}$" % digits)
+    plain = pc.match_substring_regex(text, f"^-?[0-9]{{1,{digits}}}$")
     return _with_slow(text, plain, kind, slow, field.name, found)
 
 
@@ -246,14 +245,16 @@ def _with_slow(
     name: str,
     found: _Faults,
 ) -> pa.Array:
-    """Cast what is ``plain`` at once and the rest value by value; ``slow`` raises ValueError saying what it expected."""
-    odd = pc.and_(pc.is_valid(raw), pc.invert(plain))
-    if not pc.any(odd).as_py():
-        try:
-            return raw.cast(kind)
-        except pa.ArrowInvalid:  # 30 February
-            odd = pc.is_valid(raw)
-    rest = pc.if_else(odd, pa.scalar(None, pa.string()), raw).cast(kind)
+    """Cast what is ``plain`` at once and the rest one by one; ``slow`` raises ValueError saying what it expected."""
+    valid = pc.is_valid(raw)
+    odd = pc.and_(valid, pc.invert(plain))
+    some_odd = pc.any(odd).as_py()
+    try:
+        rest = (pc.if_else(odd, pa.scalar(None, pa.string()), raw) if some_odd else raw).cast(kind)
+    except pa.ArrowInvalid:  # of the right form, but 30 February
+        odd, some_odd, rest = valid, True, pa.nulls(len(raw), kind)
+    if not some_odd:
+        return rest
     values: list[object] = [None] * len(raw)
     for row in _places(odd):
         text = raw[row].as_py()
@@ -320,9 +321,9 @@ def _check_values(columns: dict[str, pa.Array], schema: WindowSchema, found: _Fa
             found.where(bad, column, "LENGTH", f.name, f"at most {longest} characters")
         if bounds := RANGES.get(schema.name, {}).get(f.name):
             low, high = bounds
-            bad = pc.less(column, pa.scalar(low).cast(f.type))
+            bad = pc.less(column, _bound(low, f.type))
             if high is not None:
-                bad = pc.or_(bad, pc.greater(column, pa.scalar(high).cast(f.type)))
+                bad = pc.or_(bad, pc.greater(column, _bound(high, f.type)))
             found.where(
                 bad, column, "RANGE", f.name, f"at least {low}" + (f", at most {high}" if high else "")
             )
@@ -363,6 +364,10 @@ def _window_of(columns: dict[str, pa.Array], schema: WindowSchema, row: int) -> 
 
 def _flat(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _bound(value: int, kind: pa.DataType) -> pa.Scalar:
+    return pa.scalar(Decimal(value) if pa.types.is_decimal(kind) else value, kind)
 
 
 def _places(mask: pa.Array) -> list[int]:
