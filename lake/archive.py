@@ -22,7 +22,7 @@ ARCHIVE_FILE = "archive.json"
 class Entry:
     """One file of the archive, as its ``archive.json`` lists it. ``path`` is below the month's folder.
 
-    ``sources`` are (file name, owner, rows, content digest) of each part; ``content_hash`` is of the rows as they
+    ``sources`` are the parts as their records have them; ``content_hash`` is of the rows as they
     stand in the file.
     """
 
@@ -33,7 +33,7 @@ class Entry:
     bytes: int
     sha256: str
     content_hash: str
-    sources: list[list]
+    sources: list[dict]
     archived_at: str
     run_id: str
 
@@ -75,9 +75,12 @@ class Unit:
         return f"{self.dataset}/{self.partition}"
 
     @property
-    def content(self) -> list[list]:
+    def content(self) -> list[dict]:
         """What the records say that the partition holds."""
-        return sorted([part.path.name, part.owner, part.rows, part.content_digest] for part in self.parts)
+        return [
+            {"file": p.path.name, "owner": p.owner, "rows": p.rows, "content_digest": p.content_digest}
+            for p in sorted(self.parts, key=lambda p: (p.path.name, p.owner, p.content_digest))
+        ]
 
 
 def month_dir(root: Path, dataset: str, month: str) -> Path:

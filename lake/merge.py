@@ -4,7 +4,8 @@ What is written is read again before anybody may use it: each part's rows, picke
 content digest that the part's record states.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from lake.digest import ContentDigest, logical_type
 
 ROW_GROUP_ROWS = 122_880
 BATCH_ROWS = 8_192
+_OWN = (b"schema_name", b"schema_version", b"dataset", b"environment", b"source_kind")
 MAX_FAN_IN = 32  # open files at once: two batches of the widest schema of each are about 250 MB
 
 
@@ -39,6 +41,15 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Slice:
+    """``rows`` rows of a file from row ``start`` on. Slices of one file come in the order of their starts."""
+
+    path: Path
+    start: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class Merged:
     """A finished file, read back and found to hold its parts."""
 
@@ -49,25 +60,44 @@ class Merged:
 
 
 def merge(
-    sources: Sequence[Path], parts: Sequence[Part], out: Path, order: Sequence[str], owner_column: str | None
+    sources: Sequence[Path], parts: Sequence[Part], out: Path, order: Sequence[str], owner_column: str
 ) -> Merged:
     """Write the rows of ``sources`` to ``out`` sorted by ``order``, ties in the order of ``sources``; then verify.
 
     ``sources`` are the files as they stand, which may be merged ones; each must be sorted already. ``parts`` are the
-    original files whose rows they hold, in order for each owner. Without an order the sources follow each other.
-    Encodings are those of the first source. The file is
+    original files whose rows they hold, in order for each owner. Encodings are those of the first source. The file is
     synced. Raises MergeError, and leaves nothing, when a source isn't sorted, columns differ, or a part's rows in the
     new file don't have the part's digest.
     """
     if len(sources) > MAX_FAN_IN:
         raise MergeError(f"{len(sources)} files at once, expected at most {MAX_FAN_IN}; merge them in steps")
+    return _write(sources, parts, out, lambda schema: _sorted(sources, schema, order), owner_column, ())
+
+
+def concat(slices: Sequence[Slice], parts: Sequence[Part], out: Path, exclude: Collection[str]) -> Merged:
+    """Write slices of files one behind the other to ``out``; then verify that they are ``parts``, in their order.
+
+    ``exclude`` names the columns that the digests of the parts leave out. Else as `merge`.
+    """
+    sources = [*dict.fromkeys(s.path for s in slices)]
+    return _write(sources, parts, out, lambda schema: _sliced(slices, schema), None, exclude)
+
+
+def _write(
+    sources: Sequence[Path],
+    parts: Sequence[Part],
+    out: Path,
+    rows: Callable[[pa.Schema], Iterator[pa.Table]],
+    owner_column: str | None,
+    exclude: Collection[str],
+) -> Merged:
     try:
         schema = _common_schema(sources)
         with pq.ParquetWriter(out, schema, **options_like(sources[0])) as writer:
-            for table in _row_groups(_sorted(sources, order)):
+            for table in _row_groups(rows(schema)):
                 writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
             writer.add_key_value_metadata({**_own_metadata(sources[0]), "merged_parts": str(len(parts))})
-        rows, digest = verify(out, parts, owner_column)
+        count, digest = verify(out, parts, owner_column, exclude)
         atomic.fsync_file(out)
     except BaseException as error:
         out.unlink(missing_ok=True)
@@ -76,10 +106,12 @@ def merge(
                 f"{str(error).splitlines()[0]}; expected Parquet files as they were landed"
             ) from error
         raise
-    return Merged(out.stat().st_size, atomic.sha256_file(out), rows, digest)
+    return Merged(out.stat().st_size, atomic.sha256_file(out), count, digest)
 
 
-def verify(file: Path, parts: Sequence[Part], owner_column: str | None) -> tuple[int, str]:
+def verify(
+    file: Path, parts: Sequence[Part], owner_column: str | None, exclude: Collection[str] = ()
+) -> tuple[int, str]:
     """(rows, content digest) of a merged file, after each part's rows in it were found to have the part's digest.
 
     Without an owner column the parts follow each other in the file. Raises MergeError naming the first part that isn't
@@ -91,8 +123,8 @@ def verify(file: Path, parts: Sequence[Part], owner_column: str | None) -> tuple
     try:
         with pq.ParquetFile(file) as parquet:
             schema = parquet.schema_arrow
-            whole, rows = ContentDigest(schema), 0
-            readers = {owner: _PartDigests(schema, listed) for owner, listed in wanted.items()}
+            whole, rows = ContentDigest(schema, exclude), 0
+            readers = {owner: _PartDigests(schema, listed, exclude) for owner, listed in wanted.items()}
             for batch in parquet.iter_batches(batch_size=ROW_GROUP_ROWS, use_threads=False):
                 whole.update(batch)
                 rows += batch.num_rows
@@ -123,9 +155,9 @@ def verify(file: Path, parts: Sequence[Part], owner_column: str | None) -> tuple
 class _PartDigests:
     """Digests of one owner's parts, whose rows follow each other."""
 
-    def __init__(self, schema: pa.Schema, parts: Sequence[Part]) -> None:
+    def __init__(self, schema: pa.Schema, parts: Sequence[Part], exclude: Collection[str]) -> None:
         self.parts = parts
-        self.digests = [ContentDigest(schema) for _ in parts]
+        self.digests = [ContentDigest(schema, exclude) for _ in parts]
         self.found = [0] * len(parts)
         self.surplus = 0
 
@@ -185,7 +217,7 @@ def _own_metadata(file: Path) -> dict[str, str]:
     """Key-value metadata that stays true of a merged file: its schema's name and version."""
     with pq.ParquetFile(file) as parquet:
         found = parquet.metadata.metadata or {}
-    return {k.decode(): v.decode() for k, v in found.items() if k in (b"schema_name", b"schema_version")}
+    return {k.decode(): v.decode() for k, v in found.items() if k in _OWN}
 
 
 def _common_schema(sources: Sequence[Path]) -> pa.Schema:
@@ -248,15 +280,8 @@ class _Run:
         return taken
 
 
-def _sorted(sources: Sequence[Path], order: Sequence[str]) -> Iterator[pa.Table]:
+def _sorted(sources: Sequence[Path], schema: pa.Schema, order: Sequence[str]) -> Iterator[pa.Table]:
     """Rows of all files in order, in blocks. Of each file at most two batches are held."""
-    schema = _common_schema(sources)
-    if not order:
-        for path in sources:
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
-                    yield pa.Table.from_batches([batch]).cast(schema)
-        return
     runs = [_Run(path, schema, order) for path in sources]
     try:
         while True:
@@ -284,6 +309,22 @@ def _sorted(sources: Sequence[Path], order: Sequence[str]) -> Iterator[pa.Table]
     finally:
         for run in runs:
             run.file.close()
+
+
+def _sliced(slices: Sequence[Slice], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Rows of the slices in their order; a file is read on where the last slice of it ended."""
+    for path, group in itertools.groupby(slices, key=lambda s: s.path):
+        position, wanted = 0, [*group]
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
+                for piece in wanted:
+                    low, high = (
+                        max(piece.start, position),
+                        min(piece.start + piece.rows, position + batch.num_rows),
+                    )
+                    if low < high:
+                        yield pa.Table.from_batches([batch.slice(low - position, high - low)]).cast(schema)
+                position += batch.num_rows
 
 
 def _keys(table: pa.Table, order: Sequence[str]) -> list[np.ndarray]:

@@ -41,6 +41,8 @@ def schemas(words: Vocabulary) -> dict[str, Schema]:
         "simulation": _simulation(),
         "request": _request(),
         "bronze_commit": _bronze_commit(),
+        "bronze_replacement": _bronze_replacement(),
+        "archive": _archive(),
         "bronze_manifest": _bronze_manifest(words),
         "dataset_commit": _dataset_commit(),
         "dataset_status": _dataset_status(),
@@ -299,6 +301,61 @@ def _bronze_commit() -> Schema:
     )
     path = rf"lake/bronze/[a-z]+/[a-z0-9]+/_metadata/date={_DAY}/commit-{_HEX8}\.json"
     return _file("What one delivery added to one date of a bronze dataset", path, schema)
+
+
+def _bronze_replacement() -> Schema:
+    part = _record(path=BRONZE_PATH, delivery_id=DELIVERY, rows=SOME, content_digest=SHA256)
+    schema = _record(
+        record_version={"const": 1},
+        kind=_enum("compacted", "archived"),
+        schema=BRONZE_SCHEMA,
+        date=DATE,
+        key=HIVE_KEY,
+        hour=HOUR,
+        # below lake/
+        path=_pattern(r"(bronze/.+-merged|archive/bronze/.+)\.parquet"),
+        bytes=SOME,
+        sha256=SHA256,
+        rows=SOME,
+        ts_min_ns=TS_NS,
+        ts_max_ns=TS_NS,
+        content_digest=SHA256,
+        parts=_list(part, minItems=1),
+        made_at=INSTANT,
+        run_id=RUN_ID,
+    )
+    path = rf"lake/bronze/[a-z]+/[a-z0-9]+/_metadata/date={_DAY}/(compact|archive)-{_HEX8}\.json"
+    return _file(
+        "The file that stands for others of one bronze hour: merged, or in the archive", path, schema
+    )
+
+
+def _archive() -> Schema:
+    # owner: the delivery of a bronze file, else empty
+    source = _record(file=TEXT, owner=ANY_TEXT, rows=COUNT, content_digest=SHA256)
+    partition = _record(
+        partition=TEXT,
+        date=DATE,
+        path=TEXT,
+        rows=COUNT,
+        bytes=COUNT,
+        sha256=SHA256,
+        content_hash=SHA256,
+        sources=_list(source, minItems=1),
+        archived_at=INSTANT,
+        run_id=RUN_ID,
+    )
+    schema = _record(
+        archive_version={"const": 1},
+        dataset=_pattern("(raw|bronze|silver|gold)/.+"),
+        month=_pattern(r"\d{4}-\d{2}"),
+        partitions=_list(partition, minItems=1),
+    )
+    return _file(
+        "What one month of one dataset has in the archive",
+        r"lake/archive/.+/month=\d{4}-\d{2}/archive\.json",
+        schema,
+    )
 
 
 def _bronze_manifest(words: Vocabulary) -> Schema:

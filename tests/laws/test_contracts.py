@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 
 from ingest.dbn import ingest
 from ingest.simulator import market
-from lake import commits, contracts, datasets, params, rollup, versions
+from lake import commits, contracts, datasets, params, retention, rollup, runs, versions
 from lake.contracts import BrokenContract
 from ml import experiments, training
 from tests.fixtures.dbt import repository_project
@@ -35,6 +35,8 @@ LAYOUT = [
     r"raw/_quarantine/[^/]+",
     r"raw/\._simulation\.lock",
     rf"lake/bronze/futures/(trades|mbp10)/symbol=[^/=]+/date={DAY}/hour=\d\d/part-{HEX8}-\d{{3}}\.parquet",
+    rf"lake/archive/bronze/futures/trades/month=\d{{4}}-\d\d/symbol=[^/=]+/date={DAY}/hour=\d\d/part-{HEX8}\.parquet",
+    r"_meta/retention\.log",
     rf"lake/silver/datasets/[a-z0-9_]+/(params={HEX8}/)?date={DAY}/data\.parquet",
     rf"lake/silver/features/{VERSION_FOLDER}/date={DAY}/data\.parquet",
     rf"lake/gold/training/candidates/{VERSION_FOLDER}/date={DAY}/data\.parquet",
@@ -60,6 +62,12 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = ingest(root, [root / "raw" / "dbn", broken])
     assert [f.status for f in report.files] == ["landed"] * 4 + ["quarantined"]
     repository_project().built(root)
+    policy = retention.Policy("bronze/*", 0, -1, "date", delete_allowed=True)
+    rules = retention.Rules((policy,), frozenset(), date(2026, 1, 1), "bronze/futures/trades")
+    retention.archive(root, rules, runs.new_run_id("retention"))
+    assert {row.state for row in retention.delete(root, rules, runs.new_run_id("retention"), yes=True)} == {
+        "deleted"
+    }
     return root
 
 

@@ -115,7 +115,7 @@ def test_the_archive_says_what_it_holds(lake):
         assert atomic.sha256_file(folder / entry["path"]) == entry["sha256"]
         assert file_digest(folder / entry["path"]) == entry["content_hash"]
         assert pq.read_metadata(folder / entry["path"]).num_rows == entry["rows"]
-        assert {(owner, digest, count) for _, owner, count, digest in entry["sources"]} <= by_digest
+        assert {(s["owner"], s["content_digest"], s["rows"]) for s in entry["sources"]} <= by_digest
 
 
 def test_a_dry_run_changes_nothing(lake):
