@@ -50,7 +50,12 @@ def find_files(patterns: Iterable[str]) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for pattern in patterns:
-        paths = sorted(Path(p) for p in glob.glob(pattern, recursive=True))
+        # A name that exists is meant as it stands, brackets and all.
+        paths = (
+            [Path(pattern)]
+            if Path(pattern).is_file()
+            else sorted(map(Path, glob.glob(pattern, recursive=True)))
+        )
         files = [p for p in paths if p.is_file() and not p.name.endswith(".CHECKSUM")]
         if not files:
             raise FailedFile(f"no file matched {pattern}, expected at least one; check --from")
