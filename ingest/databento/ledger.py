@@ -18,7 +18,7 @@ from databento_dbn import DBNError
 from ingest.databento.request import Query, Window
 from ingest.dbn_format import open_dbn
 from ingest.errors import RefusedFile
-from ingest.landing import read_receipt
+from ingest.landing import hash_source, read_receipt
 from lake import atomic
 from lake.bronze import VISIBLE_STATUS
 from lake.paths import receipts_dir, stage_dir
@@ -91,9 +91,14 @@ class Order:
         """Whether what isn't landed of it can be had without paying again."""
         if self.kind == BATCH:
             return self.state in ("ordering", "ordered", "landed")
-        return all(
-            w.state == "downloaded" and (self.folder(root) / str(w.name)).is_file() for w in self.windows
-        )
+        return all(self.has_file(root, w) for w in self.windows)
+
+    def has_file(self, root: Path, window: Window) -> bool:
+        """Whether the window's file waits in the stage, as it was when it was verified."""
+        if window.state != "downloaded" or window.reason is not None:
+            return False
+        path = self.folder(root) / str(window.name)
+        return path.is_file() and hash_source(path) == window.sha256
 
 
 def new_order(query: Query, kind: str, schema: str, windows: list[Window], root: Path) -> Order:

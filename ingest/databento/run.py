@@ -108,7 +108,7 @@ def fetch_and_land(
         try:
             report, orders = call.estimate()
             show(report)
-            call.refuse_above_limit(report)
+            call.refuse_above_limit()
             for order in orders:
                 call.order(order)
             report = Report([*call.had_rows(), *call.finish(orders)], report.cost_usd)
@@ -181,9 +181,10 @@ class _Call:
         if any(missing.values()):
             self._check_names()
         for schema, days in missing.items():
-            windows = [
-                Window(day.isoformat(), *self.vendor.declared(self.query, schema, day)) for day in days
-            ]
+            windows = []
+            for day in days:
+                self.progress(f"cost of {schema} {day}", 0, 0)
+                windows.append(Window(day.isoformat(), *self.vendor.declared(self.query, schema, day)))
             rows += [
                 Row(schema, w.date, "to_order", w.record_count, w.billable_bytes, w.cost_usd) for w in windows
             ]
@@ -193,7 +194,7 @@ class _Call:
             self.spent += sum((_usd(w.cost_usd) for w in windows), Decimal(0))
         return Report(sorted(rows, key=lambda r: (r.schema, r.date)), float(self.spent)), orders
 
-    def refuse_above_limit(self, report: Report) -> None:
+    def refuse_above_limit(self) -> None:
         if self.spent > self.limit:
             raise ValueError(
                 f"estimate was {self.spent:.2f} USD, expected at most {self.limit:.2f} (--max-usd); nothing was "
@@ -304,7 +305,11 @@ class _Call:
         return rows
 
     def _finish(self, order: Order) -> None:
-        files = self._wait_for_files(order) if order.kind == BATCH else {}
+        # Files that are here already need nothing of the vendor, whose own ones may have expired.
+        missing = [
+            w for w in order.windows if not is_landed(self.root, w) and not order.has_file(self.root, w)
+        ]
+        files = self._wait_for_files(order) if missing and order.kind == BATCH else {}
         problem: FailedFile | None = None
         for window in order.windows:
             if is_landed(self.root, window):
@@ -343,6 +348,9 @@ class _Call:
         """The window's file in the stage, and what was said of it. A wrong file is there too: landing refuses
         it.
         """
+        if order.has_file(self.root, window):
+            said = Expected(order.receipt_id, now_utc(), window.bytes, window.sha256)
+            return order.folder(self.root) / str(window.name), said
         name = file.name if file else _file_name(order, window)
         path, wrong = order.folder(self.root) / name, None
         if file is None and order.kind == BATCH and window.record_count:
@@ -350,8 +358,6 @@ class _Call:
                 f"job {order.job_id} had no file of {order.schema} {window.date}, expected one with "
                 f"{window.record_count:,} records; ask the vendor"
             )
-        if file is None and window.state == "downloaded" and path.is_file():
-            return path, Expected(order.receipt_id, now_utc(), record_count=window.record_count)
         self.deadline.check(f"{order.schema} {window.date}")
         try:
             if file is not None:

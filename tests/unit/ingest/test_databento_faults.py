@@ -1,14 +1,19 @@
 """`ingest databento` when the line, the server or the files are bad: asked again, told, never half landed."""
 
 import json
+import random
+import tracemalloc
 from pathlib import Path
 
 import pytest
+import zstandard
 
+from ingest.databento import Vendor
+from ingest.databento.download import Deadline, fetch_batch_file
 from ingest.databento.request import Window
 from ingest.errors import FailedFile
 from lake.bronze import visible_files
-from tests.fixtures.databento_server import DatabentoServer, Fault, flip_last
+from tests.fixtures.databento_server import KEY, DatabentoServer, Fault, flip_last
 from tests.unit.ingest import databento_kit as kit
 from tests.unit.ingest.dbn_kit import bronze, snapshot
 from tests.unit.ingest.test_databento_orders import ledgers, receipts, stage
@@ -223,6 +228,21 @@ def test_an_expired_job_is_told_and_ordered_again_only_by_the_next_call(
     )  # fmt: skip
 
 
+def test_files_that_are_here_land_without_the_vendor(
+    tmp_path: Path, server: DatabentoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "bronze")
+
+    monkeypatch.setattr("ingest.databento.run.dbn.ingest", full)
+    assert [r.status for r in kit.call(tmp_path, server.url, kit.query(0, 1)).rows] == ["failed"]
+    monkeypatch.undo()
+    server.states = ["expired"]
+    before = len(server.seen)
+    assert [r.status for r in kit.call(tmp_path, server.url, kit.query(0, 1), max_usd=0).rows] == ["landed"]
+    assert len(server.seen) == before
+
+
 def test_a_state_not_known_is_no_reason_to_wait(tmp_path: Path, server: DatabentoServer) -> None:
     server.states = ["melted"]
     assert "was in state 'melted'" in kit.call(tmp_path, server.url).rows[0].reason
@@ -419,6 +439,31 @@ def test_a_stream_that_stays_wrong_is_quarantined(tmp_path: Path, server: Databe
     assert len(bronze(tmp_path)) == 400
     report = kit.call(tmp_path, server.url, kind="stream", max_usd=4)
     assert sorted(r.status for r in report.rows) == ["already_landed", "landed"]
+
+
+# -- memory --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["batch", "stream"])
+def test_a_large_file_is_never_held_in_memory(tmp_path: Path, server: DatabentoServer, kind: str) -> None:
+    head, _ = server.days["trades", kit.EMPTY_DAY]
+    noise = random.Random(1).randbytes(24 << 20)  # noqa: S311 (a second frame, too random to shrink)
+    data = head + zstandard.ZstdCompressor(level=1).compress(noise)
+    server.days["trades", "2025-10-06"] = data, 1
+    vendor = Vendor(KEY, server.url)
+    job = vendor.submit_once(kit.query(0, 1))
+    path, file = tmp_path / "large.dbn.zst", next(f for f in vendor.files(job["id"]) if "trades" in f.name)
+    tracemalloc.start()
+    try:
+        if kind == "batch":
+            fetch_batch_file(vendor, file, path, deadline=Deadline(600), tell=lambda done: None)
+        else:
+            vendor.stream_once(kit.query(0, 1), "trades", kit.FIRST, path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert path.read_bytes() == data
+    assert peak < 4 << 20
 
 
 # -- this machine --------------------------------------------------------------------------------------------
