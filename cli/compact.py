@@ -8,6 +8,7 @@ import typer
 from cli import dbt
 from cli.output import print_rows, say
 from ingest.compaction import GRACE_S, CompactReport, compact
+from ingest.compaction_windows import compact_windows
 from lake.commits import now_utc
 from lake.paths import lake_root
 from lake.runs import new_run_id, write_run
@@ -26,13 +27,14 @@ def compact_command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print an array of flat objects.")] = False,
 ) -> None:
-    """Merge the small files of each bronze hour into one, without changing a digest or a running query.
+    """Merge the small files of each bronze hour, or sealed day, without changing a digest or a running query.
 
     The files that were merged stay for the grace period, as a query that began before still opens them by
     name, and go with the next call after it.
     """
     root, started_at, run_id = lake_root(), now_utc(), new_run_id("compact")
     report = compact(root, grace_s=grace_seconds, dry_run=dry_run, run_id=run_id)
+    compact_windows(root, report, grace_s=grace_seconds, dry_run=dry_run)
     for reason in report.kept_apart:
         say(f"kept apart: {reason}")
     if not dry_run:

@@ -3,7 +3,7 @@
 A window is one UTC hour of one dataset over all its partition keys. Its marker ``commit-HH.json``, and those of
 later supplements, ``commit-HH-sNN.json``, are written last. A day record, ``commit-day.json``, lists merged parts
 that stand in for those of the markers it names; the markers stay, and with them the hashes that build keys see.
-A marker whose rows were moved to the archive is marked ``archived`` and names no readable part.
+A marker whose rows were moved to the archive is marked ``archived``; the day record names the copies.
 Source: spec/execution.md 3.1, 8.1; architecture D6.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -52,7 +53,12 @@ class WindowPart:
     def key(self) -> dict[str, str]:
         """Values of the partition keys beside the date, as the path has them, decoded."""
         folders = (folder.partition("=") for folder in self.name.split("/")[:-1])
-        return {name: unquote(value) for name, _, value in folders if name != "date"}
+        # a copy in the archive stands in a month, and above the dataset's folder
+        return {
+            name: unquote(value)
+            for name, is_key, value in folders
+            if is_key and name not in ("date", "month")
+        }
 
     @property
     def folder(self) -> str:
@@ -251,7 +257,7 @@ def _visible_of(root: Path, dataset: str, date: str) -> Iterator[VisiblePart]:
     folder = dataset_dir(root, dataset)
     # The day record first: should one appear in between, the markers' own parts are still there.
     day = read_day_record(root, dataset, date)
-    markers = [marker for marker in read_date(root, dataset, date) if marker.state != "archived"]
+    markers = read_date(root, dataset, date)
     replaced = {} if day is None else day.replaces
     standing = [marker for marker in markers if marker.file_name in replaced]
     for marker in standing:
@@ -261,9 +267,10 @@ def _visible_of(root: Path, dataset: str, date: str) -> Iterator[VisiblePart]:
                 "own; delete the day record if the parts of the hours are still there, or restore both from a copy"
             )
     if standing and day is not None:
-        yield from (VisiblePart(folder / part.name, part, date, False) for part in day.parts)
+        for part in day.parts:
+            yield VisiblePart(Path(os.path.normpath(folder / part.name)), part, date, False)
     for marker in markers:
-        if marker.file_name not in replaced:
+        if marker.file_name not in replaced and marker.state != "archived":
             provisional = marker.state == "provisional"
             yield from (VisiblePart(folder / part.name, part, date, provisional) for part in marker.parts)
 
