@@ -40,6 +40,8 @@ def schemas(words: Vocabulary) -> dict[str, Schema]:
         "raw_manifest": _raw_manifest(),
         "simulation": _simulation(),
         "request": _request(),
+        "binance_load": _binance_load(),
+        "binance_cursor": _binance_cursor(),
         "bronze_commit": _bronze_commit(),
         "bronze_replacement": _bronze_replacement(),
         "archive": _archive(),
@@ -257,6 +259,52 @@ _PART: dict[str, Schema] = {
     "rows": SOME,
     "content_digest": SHA256,
 }
+
+
+def _binance_load() -> Schema:
+    """``record_count`` = accepted + rejected + filtered; counts are null where the file could not be read."""
+    gap = _record(key=_map(TEXT, SLUG, minProperties=2), from_ns=TS_NS, to_ns=TS_NS, reason=TEXT)
+    moment = _or_null(_pattern(rf"{_DAY}T\d{{2}}:\d{{2}}:\d{{2}}\.\d{{6}}Z"))
+    counts = _map(SOME, TEXT)
+    schema = _record(
+        load_version={"const": 1},
+        load_id=_pattern("[0-9a-f]{16}"),
+        provider=_enum("binance"),
+        dataset=_enum("agg_trades", "klines", "trades"),
+        environment=_enum("prod", "testnet"),
+        client_id=_or_null(SOME),
+        account_type=_or_null(_enum("SPOT", "ISOLATED_MARGIN", "CROSS_MARGIN", "FUTURES")),
+        path=_pattern("raw/(binance|_quarantine)/.+"),
+        bytes=COUNT,
+        sha256=SHA256,
+        market=_or_null(_enum("spot", "usdm")),
+        record_count=_or_null(COUNT),
+        accepted_count=_or_null(COUNT),
+        rejected_count=_or_null(COUNT),
+        filtered_count=_or_null(COUNT),
+        filtered=counts,
+        by_rule=counts,
+        first_at=moment,
+        last_at=moment,
+        gap_count=COUNT,
+        missing_count=COUNT,
+        gaps=_list(gap),
+        status=_enum("landed", "quarantined"),
+        reason=_or_null(TEXT),
+        loaded_at=INSTANT,
+        run_id=RUN_ID,
+    )
+    landed = dict.fromkeys(("record_count", "accepted_count", "rejected_count", "filtered_count"), COUNT)
+    states = [_when("status", "landed", reason=NULL, **landed), _when("status", "quarantined", reason=TEXT)]
+    path = r"raw/_metadata/load-[0-9a-f]{16}\.json"
+    return _file("Receipt of one file of Binance data, as one dataset", path, {**schema, "allOf": states})
+
+
+def _binance_cursor() -> Schema:
+    schema = _record(cursor_version={"const": 1}, last=COUNT)
+    return _file("How far the syncs of one symbol came", r"raw/binance/api/.+\.cursor\.json", schema)
+
+
 # ``contract`` is null where everything of the key is missing.
 _GAP: dict[str, Schema] = {
     "key": HIVE_KEY,

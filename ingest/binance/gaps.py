@@ -30,8 +30,10 @@ class Gap:
     to_ns: int
 
     def record(self) -> dict:
-        what = "agg_id" if "bar_interval" not in self.key else "bar"
-        reason = f"{what} {self.first} to {self.last} missing, {self.missing} in all"
+        if "bar_interval" in self.key:
+            reason = f"{self.missing} of the bars missing"
+        else:
+            reason = f"agg_id {self.first} to {self.last} missing, {self.missing} in all"
         return {"key": self.key, "from_ns": self.from_ns, "to_ns": self.to_ns, "reason": reason}
 
 

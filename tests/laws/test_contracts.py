@@ -22,6 +22,7 @@ from ml import experiments, training
 from tests.fixtures.dbt import repository_project
 from tests.laws.repository import PROJECT_DIR
 from tests.unit.ingest import databento_kit
+from tests.unit.ingest_binance import kit as binance_kit
 from tests.unit.ml import ml_worlds
 
 SCHEMAS = sorted(contracts.schemas())
@@ -96,16 +97,34 @@ def ordered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: path for name, path in files_below(root).items() if "/request-" in name}
 
 
+@pytest.fixture(scope="module")
+def synced(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What syncs from Binance and a refused file of it wrote beside what every landing writes."""
+    root = tmp_path_factory.mktemp("synced")
+    binance_kit.sync_and_refuse(root)
+    return {
+        name: path
+        for name, path in files_below(root).items()
+        if "/load-" in name or name.endswith(".cursor.json")
+    }
+
+
 def stop(*_: object) -> None:
     raise RuntimeError("stopped")
 
 
 @pytest.fixture(scope="module")
-def written(lake: Path, trained: dict[str, Path], ordered: dict[str, Path]) -> dict[str, Path]:
+def written(
+    lake: Path, trained: dict[str, Path], ordered: dict[str, Path], synced: dict[str, Path]
+) -> dict[str, Path]:
     """Every file that a real run wrote, and the contract of features, by path below its root."""
     checked_in = contracts.FEATURES_JSON
     return (
-        files_below(lake) | trained | ordered | {checked_in.relative_to(PROJECT_DIR).as_posix(): checked_in}
+        files_below(lake)
+        | trained
+        | ordered
+        | synced
+        | {checked_in.relative_to(PROJECT_DIR).as_posix(): checked_in}
     )
 
 

@@ -7,15 +7,21 @@ import io
 import json
 import zipfile
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from ingest.binance.archive import read_archive
 from ingest.binance.elements import Known
+from ingest.binance.load import ingest_files
 from ingest.binance.opened import open_recorded
 from ingest.binance.recorded import read_recorded
+from ingest.binance.report import Options
+from ingest.binance.sync import ingest_api
 from ingest.binance.tally import Tally
+from tests.fixtures.binance_server import Server, serve
 
 DAY_MS = 1_733_011_200_000  # 2024-12-01T00:00:00Z
 DAY = "2024-12-01"
@@ -152,3 +158,16 @@ def read(path: Path, dataset: str = "agg_trades", *, as_of_us: int | None = None
         tally,
         rejects,
     )
+
+
+def sync_and_refuse(root: Path) -> None:
+    """A sync of bars with a missing one from a local server, and a file that can't be landed."""
+    bars = {"BTCUSDC": [bar_values(i) for i in range(9) if i != 4]}
+    with serve(Server(bars=bars)) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TICKHOUSE_BINANCE_URL", server.url)
+        start = datetime.fromtimestamp(DAY_MS // 1000, UTC)
+        synced = ingest_api(root, "klines", Options(symbols=("BTCUSDC",), start=start))
+    broken = put(root / "raw", "broken.csv", b"x")
+    refused = ingest_files(root, "trades", [str(broken)], Options(client_id=1, account_type="SPOT"))
+    broken.unlink()
+    assert [file.status for file in (*synced.files, *refused.files)] == ["landed", "quarantined"]

@@ -36,7 +36,7 @@ from tests.unit.ingest_binance.kit import (
 NAME = f"BTCUSDC-aggTrades-{DAY}"
 SEED = 20241201
 DATE = dt.date(2024, 12, 1)
-COUNTS = [pytest.param(700, id="sample"), pytest.param(100_000, marks=pytest.mark.long, id="full")]
+COUNTS = [pytest.param(2_000, id="sample"), pytest.param(100_000, marks=pytest.mark.long, id="full")]
 
 
 def same_rows(found: list[dict], line_no: list[int], expected: dict[int, dict]) -> None:
