@@ -1,4 +1,4 @@
-"""DBN files to bronze: `trades` and `mbp-10`, versions 1 to 3, plain or zstd.
+"""DBN files to bronze, of every schema in `ingest.dbn_kinds`, versions 1 to 3, plain or zstd.
 
 A file lands whole or not at all, once, whatever the order of the files and wherever a run was killed. One
 that can't be landed goes to ``raw/_quarantine/`` with the reason in its receipt, and the other files of the
@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ingest.bronze_schema import FUTURES_MBP10, FUTURES_TRADES, BronzeSchema
 from ingest.dbn_format import DbnHeader, open_dbn
+from ingest.dbn_kinds import KINDS, Reading
 from ingest.errors import FailedFile, RefusedFile
 from ingest.expected import Expected
 from ingest.landing import (
@@ -33,7 +33,6 @@ from ingest.landing import (
 from ingest.orphans import sweep_orphans
 from ingest.partitioning import PartitionRouter
 from ingest.rejects import RejectWriter
-from ingest.symbology import SymbolMap
 from lake.bronze import VISIBLE_STATUS
 from lake.commits import now_utc
 from lake.rollup import write_rollups
@@ -44,19 +43,6 @@ log = logging.getLogger(__name__)
 Progress = Callable[[Path, int, int], None]
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """What becomes of a vendor schema: its bronze schema, its folder in raw/dbn, its dataset of rejects."""
-
-    schema: BronzeSchema
-    folder: str
-    rejects: str
-
-
-_SCHEMAS = {
-    "trades": _Kind(FUTURES_TRADES, "trades", "futures_trades"),
-    "mbp-10": _Kind(FUTURES_MBP10, "mbp10", "futures_mbp10"),
-}
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _HEX64 = re.compile(r"\b[0-9a-f]{64}\b")
 
@@ -141,7 +127,7 @@ def ingest(
     if recover and (root / "raw" / "dbn").is_dir():
         known = {f.resolve() for f in files}
         files += [f for f in _dbn_files(root / "raw" / "dbn") if f.resolve() not in known]
-    call = _Call(root, run_id, _simulated(root), max_bad, expected or {}, progress)
+    call = _Call(root, run_id, *_simulated(root), max_bad, expected or {}, progress)
     reports = missing + [call.ingest_file(path) for path in files]
     report = IngestReport(run_id, reports, recovered, removed)
     if recover:
@@ -197,10 +183,14 @@ def _dbn_files(folder: Path) -> list[Path]:
     )
 
 
-def _simulated(root: Path) -> set[str]:
-    """sha256 of every file that the simulator says it wrote."""
+def _simulated(root: Path) -> tuple[set[str], float]:
+    """sha256 of every file that the simulator says it wrote, and its scale."""
     path = root / "raw" / "simulation.json"
-    return set(_HEX64.findall(path.read_text())) if path.is_file() else set()
+    if not path.is_file():
+        return set(), 1.0
+    text = path.read_text()
+    scale = re.search(r'"scale": *([0-9.e-]+)', text)
+    return set(_HEX64.findall(text)), float(scale[1]) if scale else 1.0
 
 
 @dataclass(frozen=True)
@@ -210,6 +200,7 @@ class _Call:
     root: Path
     run_id: str
     simulated: set[str]
+    scale: float  # of the simulated files
     max_bad: float
     expected: Mapping[Path, Expected]
     progress: Progress | None
@@ -242,7 +233,7 @@ class _Call:
     def _land(self, source: _Source) -> FileReport:
         path, root, told = source.path, self.root, self._expected(source.path)
         with open_dbn(path) as stream:  # first, so that a file we refuse isn't copied here
-            kind = _SCHEMAS[stream.header.schema]
+            kind = KINDS[stream.header.schema]
         origin = "sim" if source.sha256 in self.simulated else "databento_dbn"
         with Delivery(root, path, source.sha256, bronze_source=origin) as delivery:
             if delivery.landed:  # while this call waited for another
@@ -258,22 +249,28 @@ class _Call:
             )
             with open_dbn(readable, frames_checked=True) as stream:
                 header = stream.header
-                symbols = SymbolMap(header.metadata)
+                reading = kind.reading(header, root)
+                symbols = reading.symbols
+                quality = reading.record_quality()
                 router = PartitionRouter(
                     kind.schema,
                     symbols,
                     source=origin,
                     delivery_id=delivery.id,
                     stage=delivery.stage,
-                    reread=partial(_blocks, readable),
+                    reread=partial(_rows_again, readable, reading),
                     rejects=rejects,
+                    rules=reading.rules,
+                    buffer=reading.buffer,
+                    quality=quality,
                 )
                 try:
-                    for records in stream.blocks(self._tell(source)):
+                    for records in reading.rows(stream.blocks(self._tell(source)), rejects):
                         router.add(records)
                     files = router.finish()
-                    told.check_records(router.read)
-                    refuse_too_many_rejects(rejects, router.read, self.max_bad)
+                    record_count = reading.records_read(router.read)
+                    told.check_records(record_count)
+                    refuse_too_many_rejects(rejects, record_count, self.max_bad)
                     rejected = rejects.close()
                 except BaseException:
                     router.abort()
@@ -285,7 +282,8 @@ class _Call:
             day = symbols.first_day() or _day(header.metadata.start)
             receipt = _receipt(source, header) | {
                 "date": day,
-                "record_count": router.read,
+                "record_count": record_count,
+                "filtered_count": record_count - router.rows - rejects.rows,
                 "ts_first_ns": router.ts_min_ns,
                 "ts_last_ns": router.ts_max_ns,
                 "downloaded_at": told.downloaded_at or now_utc(),
@@ -301,6 +299,8 @@ class _Call:
                 run_id=self.run_id,
                 obsolete=self._refused_copy(delivery),
                 dates=() if files else (day,),
+                gaps=quality and quality.gaps(),
+                quality=reading.checks(quality, self.scale if origin == "sim" else 1.0),
             )
         log.info(
             "landed path=%s rows=%d rejected=%d files=%d run_id=%s",
@@ -393,9 +393,9 @@ def _report(path: Path, status: str, receipt: dict, *, partitions: int = 0, byte
     )
 
 
-def _blocks(path: Path) -> Iterator[np.ndarray]:
+def _rows_again(path: Path, reading: Reading) -> Iterator[np.ndarray]:
     with open_dbn(path, frames_checked=True) as stream:
-        yield from stream.blocks()
+        yield from reading.rows(stream.blocks())
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

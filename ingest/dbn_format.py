@@ -1,6 +1,6 @@
 """DBN files of version 1 to 3, plain or in zstd frames, read as blocks of fixed records.
 
-The layout of `trades` (48 bytes) and `mbp-10` (368 bytes) is the same in all versions. Vendor readers take a
+The layout of `definition` differs between versions (360, 400, 520 bytes), the others' doesn't. Vendor readers take a
 truncated file without a word; here a file is read to its proven end or refused.
 Source: the vendor's DBN encoding and zstd's frame format (RFC 8878, 3.1).
 """
@@ -31,7 +31,20 @@ _MAX_METADATA_BYTES = 256 << 20
 _READ_BYTES = 1 << 20
 
 # rtype by schema; the records' own first byte is their length in 4-byte words.
-_RECORDS = {"trades": (0x00, databento_dbn.TradeMsg), "mbp-10": (0x0A, databento_dbn.MBP10Msg)}
+_RECORDS = {
+    "trades": (0x00, databento_dbn.TradeMsg),
+    "mbp-10": (0x0A, databento_dbn.MBP10Msg),
+    "mbo": (0xA0, databento_dbn.MBOMsg),
+    "definition": (0x13, databento_dbn.InstrumentDefMsg),
+    "ohlcv-1s": (0x20, databento_dbn.OHLCVMsg),
+    "ohlcv-1m": (0x21, databento_dbn.OHLCVMsg),
+    "ohlcv-1h": (0x22, databento_dbn.OHLCVMsg),
+    "ohlcv-1d": (0x23, databento_dbn.OHLCVMsg),
+}
+_OLDER = {
+    ("definition", 1): databento_dbn.InstrumentDefMsgV1,
+    ("definition", 2): databento_dbn.InstrumentDefMsgV2,
+}
 # Unsigned fields are read as the signed type of their width: the sentinel becomes −1, and a value too large
 # for bronze becomes negative, so one minimum finds both.
 _SIGNED = {"<u8": "<i8", "<u4": "<i4", "<u2": "<i2", "S1": "u1"}
@@ -221,8 +234,11 @@ def _read_header(read: Callable[[int], bytes]) -> DbnHeader:
         ) from error
     schema = str(metadata.schema) if metadata.schema is not None else "mixed"
     if schema not in _RECORDS:
-        raise RefusedFile(f"schema was {schema}, expected trades or mbp-10; other schemas are not landed yet")
+        raise RefusedFile(
+            f"schema was {schema}, expected {', '.join(_RECORDS)}; fetch one of these, nothing reads the others"
+        )
     rtype, message = _RECORDS[schema]
+    message = _OLDER.get((schema, version), message)
     dtype = signed_dtype(message, ts_out=bool(metadata.ts_out))
     return DbnHeader(
         version=version,
@@ -241,7 +257,9 @@ def signed_dtype(message: type, *, ts_out: bool) -> np.dtype:
     for name in layout.names[2:]:
         kind, offset = layout.fields[name][:2]
         names.append(name)
-        formats.append(_SIGNED.get(kind.str.replace("|", ""), kind.str))
+        # A sequence may pass 2^31 and has no sentinel.
+        is_signed = name != "sequence"
+        formats.append(_SIGNED.get(kind.str.replace("|", ""), kind.str) if is_signed else kind.str)
         offsets.append(offset)
     # Live captures may append the gateway's send time to each record.
     itemsize = layout.itemsize + (8 if ts_out else 0)

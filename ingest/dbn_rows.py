@@ -60,9 +60,7 @@ class RowBuffer:
 
     def __init__(self, schema: BronzeSchema, capacity: int) -> None:
         self.is_mbp = "action" in schema.arrow.names
-        fields = dict(_FIELDS)
-        if self.is_mbp:
-            fields |= {c: (c, "<i8") for c in LEVEL_PRICES} | {c: (c, "<i4") for c in LEVEL_SIZES}
+        fields = self.fields(schema)
         self._sources = {name: field for name, (field, _) in fields.items()}
         kinds = {name: np.dtype(kind) for name, (_, kind) in fields.items()}
         kinds |= {"ordinal": np.dtype("<i8"), "contract": np.dtype("<i4")}
@@ -77,6 +75,13 @@ class RowBuffer:
             at += sizes[name]
         self.capacity, self.memory_bytes = capacity, block.nbytes
         self.rows = 0
+
+    @classmethod
+    def fields(cls, schema: BronzeSchema) -> dict[str, tuple[str, str]]:
+        """The buffer's columns: the field of the record that each is copied from, and the type it has here."""
+        if "action" not in schema.arrow.names:
+            return _FIELDS
+        return _FIELDS | {c: (c, "<i8") for c in LEVEL_PRICES} | {c: (c, "<i4") for c in LEVEL_SIZES}
 
     def append(self, records: np.ndarray, ordinals: np.ndarray | int, contracts: np.ndarray) -> None:
         """Copy ``records`` (n,) in; ``ordinals`` is (n,) or the first of n consecutive ones, ``contracts``
@@ -131,17 +136,17 @@ class RowBuffer:
         a trade without price or size.
         """
         made: dict[str, pa.Array] = {
-            "source": _constant(source, rows),
-            "delivery_id": _constant(delivery_id, rows),
+            "source": constant(source, rows),
+            "delivery_id": constant(delivery_id, rows),
             "_extra": pa.nulls(rows, pa.string()),
-            "contract": self._contracts(rows, contracts),
+            "contract": self.contracts(rows, contracts),
             "price": self._price("price", rows, nullable=self.is_mbp),
             "size": self._size(rows),
             "side": self._letters("side", _SIDE_CODES, _SIDES, rows),
             "aggressor": self._aggressor(rows),
         }
         ts_recv = self.columns["ts_recv_ns"][:rows]
-        made["ts_recv_ns"] = _nullable(pa.int64(), ts_recv, UNDEF_TIMESTAMP)
+        made["ts_recv_ns"] = nullable(pa.int64(), ts_recv, ts_recv != UNDEF_TIMESTAMP)
         actions = self._letters("action", _ACTION_CODES, _ACTIONS, rows)
         if self.is_mbp:
             made["action"] = actions
@@ -153,7 +158,7 @@ class RowBuffer:
         self._require(self.columns["instrument_id"][:rows] >= 0, "instrument_id", "at most 2147483647")
         self._require(self.columns["publisher_id"][:rows] >= 0, "publisher_id", "at most 32767")
         arrays = [
-            made[f.name] if f.name in made else _plain(f.type, self.columns[f.name][:rows])
+            made[f.name] if f.name in made else plain(f.type, self.columns[f.name][:rows])
             for f in schema.arrow
         ]
         return pa.Table.from_arrays(arrays, schema=schema.arrow)
@@ -181,9 +186,10 @@ class RowBuffer:
         aggressor = _AGGRESSOR[self.columns["side"][:rows]]
         if self.is_mbp:
             aggressor *= self.columns["action"][:rows] == _TRADE
-        return _plain(pa.int8(), aggressor)
+        return plain(pa.int8(), aggressor)
 
-    def _contracts(self, rows: int, contracts: list[str]) -> pa.Array:
+    def contracts(self, rows: int, contracts: list[str]) -> pa.Array:
+        """Contract symbols of the first ``rows`` rows."""
         # Only the contracts that occur: a row group's statistics and dictionary should not name the others.
         codes = self.columns["contract"][:rows]
         if rows and (codes == codes[0]).all():
@@ -210,10 +216,10 @@ class RowBuffer:
         values = self.columns["size"][:rows]
         if not self.is_mbp:
             self._require(values >= 1, "size", "1 to 2147483647")
-            return _plain(pa.int32(), values)
+            return plain(pa.int32(), values)
         if values.min(initial=0) < 0:
             self._require((values >= 0) | (values == UNDEF_SIZE), "size", "0 to 2147483647")
-        return _nullable(pa.int32(), values, UNDEF_SIZE)
+        return nullable(pa.int32(), values, values != UNDEF_SIZE)
 
     def _level_size(self, column: str, rows: int) -> None:
         values = self.columns[column][:rows]
@@ -223,7 +229,7 @@ class RowBuffer:
 
 
 # pa.array would do for the next few, but its first call imports pandas: 0.1 s and 50 MB for nothing.
-def _plain(t: pa.DataType, values: np.ndarray) -> pa.Array:
+def plain(t: pa.DataType, values: np.ndarray) -> pa.Array:
     return pa.Array.from_buffers(t, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
 
 
@@ -232,10 +238,10 @@ def _masked(t: pa.DataType, values: np.ndarray, valid: np.ndarray | None) -> pa.
     return pa.Array.from_buffers(t, len(values), [bits, pa.py_buffer(values)])
 
 
-def _nullable(t: pa.DataType, values: np.ndarray, undefined: int) -> pa.Array:
-    valid = values != undefined
+def nullable(t: pa.DataType, values: np.ndarray, valid: np.ndarray) -> pa.Array:
+    """Values (n,) of a column, zero (in place) and NULL where ``valid`` (n,) is False."""
     if valid.all():
-        return _plain(t, values)
+        return plain(t, values)
     values[~valid] = 0
     return _masked(t, values, valid)
 
@@ -246,8 +252,8 @@ def _dictionary(index: pa.DataType, codes: np.ndarray, values: list[str]) -> pa.
     strings = pa.Array.from_buffers(
         pa.string(), len(text), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(text))]
     )
-    return pa.DictionaryArray.from_arrays(_plain(index, codes), strings, safe=False)
+    return pa.DictionaryArray.from_arrays(plain(index, codes), strings, safe=False)
 
 
-def _constant(value: str, rows: int) -> pa.Array:
+def constant(value: str, rows: int) -> pa.Array:
     return _dictionary(pa.int8(), np.zeros(rows, dtype=np.int8), [value])

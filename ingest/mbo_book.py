@@ -30,7 +30,16 @@ from numba import njit, types
 from ingest.dbn_format import UNDEF_PRICE, signed_dtype
 from ingest.errors import RefusedFile
 
-MBP10 = signed_dtype(databento_dbn.MBP10Msg, ts_out=False)
+_MBP10 = signed_dtype(databento_dbn.MBP10Msg, ts_out=False)
+# A record of mbp-10, and the number in the file of the MBO record that it is of.
+MBP10 = np.dtype(
+    {
+        "names": [*_MBP10.names, "ordinal"],
+        "formats": [*(_MBP10.fields[n][0] for n in _MBP10.names), "<i8"],
+        "offsets": [*(_MBP10.fields[n][1] for n in _MBP10.names), _MBP10.itemsize],
+        "itemsize": _MBP10.itemsize + 8,
+    }
+)
 DEPTH = 10
 F_LAST, F_TOB, F_SNAPSHOT, F_BAD_TS_RECV = 128, 64, 32, 8
 
@@ -41,6 +50,7 @@ _BAD_ACTION, _BAD_SIDE, _BAD_PRICE, _BAD_SIZE = 1, 2, 3, 4
 _A, _C, _F, _M, _N, _R, _T = (ord(c) for c in "ACFMNRT")
 _BID, _ASK, _NONE = (ord(c) for c in "BAN")
 _UNDEF, _PRICE_LIMIT = UNDEF_PRICE, 10**18
+_ORDINAL = MBP10.itemsize // 8 - 1
 _HEAD = 92 | 0x0A << 8  # length in words and rtype of mbp-10
 
 # columns of an order: its id (the slot is free where the tag is -1), generation and book, key, size and side
@@ -228,6 +238,7 @@ def _end_snapshot(pool, sides, books, book, saved, records, i, out, n):
     out[n, 3] = _A << 32 | _NONE << 40 | (F_LAST | F_SNAPSHOT | F_BAD_TS_RECV) << 48
     out[n, 4] = books[book, _SNAPSHOT_RECV]
     out[n, 5] = records[i, 6] & ~0xFFFFFFFF  # sequence of the event, no ts_in_delta
+    out[n, _ORDINAL] = books[book, _SNAPSHOT_ROW]
     return 1
 
 
@@ -260,20 +271,19 @@ def _live_orders(orders, books):
         types.UniTuple(types.int64, 3)(
             *(_IN, types.Array(nb.int64, 1, "C", readonly=True), types.int64, types.int64),
             *(_I64_2, _I64_2, _I64_2, _I64, _I64_2, _I64_2, _I64),
-            *(_I64_2, _I64, nb.uint8[::1], types.int64),
+            *(_I64_2, nb.uint8[::1], types.int64),
         )
     ],
     cache=True,
 )
 def _rebuild(
-    records, book_of, start, first_row, orders, sides, pool, free, books, saved, counters, out, rows, bad, n
+    records, book_of, start, first_row, orders, sides, pool, free, books, saved, counters, out, bad, n
 ):
     """Apply records from ``start`` on; returns (where it stopped, records given so far, why it stopped).
 
     ``records`` (k, 7 or 8) are MBO records as 64-bit words, ``book_of`` (k,) their books. ``out`` gets mbp-10 records
-    (46 words) and ``rows`` the number in the file of the record that each is of; ``bad`` (k,) gets the index in `RULES`
-    of what is wrong with a record. Tables that are too small stop it before the record that doesn't fit, which is then
-    taken again.
+    (47 words, see `MBP10`); ``bad`` (k,) gets the index in `RULES` of what is wrong with a record. Tables that are too
+    small stop it before the record that doesn't fit, which is then taken again.
     """
     mask = len(orders) - 1
     for i in range(start, len(records)):
@@ -290,10 +300,7 @@ def _rebuild(
             if action == _R:
                 continue
         elif books[book, _IN_SNAPSHOT]:
-            given = _end_snapshot(pool, sides, books, book, saved, records, i, out, n)
-            if given:
-                rows[n] = books[book, _SNAPSHOT_ROW]
-                n += 1
+            n += _end_snapshot(pool, sides, books, book, saved, records, i, out, n)
         price, size = records[i, 3], word & 0xFFFFFFFF
         depth = np.int64(0)
         if action == _R:
@@ -375,22 +382,20 @@ def _rebuild(
         out[n, 4], out[n, 5] = records[i, 5], records[i, 6]
         _levels(pool, sides, book, out, n, 6)
         books[book, _GIVEN] = 1
-        rows[n] = first_row + i
+        out[n, _ORDINAL] = first_row + i
         n += 1
     return len(records), n, _DONE
 
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """What one block of MBO records gave, views into buffers that the next block overwrites.
+    """What one block of MBO records gave, views into a buffer that the next block overwrites.
 
-    ``records`` (n,) are of the dtype `MBP10`, ``rows`` (n,) the numbers in the file of the records they are of;
-    ``bad_rows`` (m,) are the numbers in the file of records unfit for a book and ``bad_rules`` (m,) the indices in
-    `RULES` of the reason.
+    ``records`` (n,) are of the dtype `MBP10`; ``bad_rows`` (m,) are the numbers in the block of records unfit for a
+    book and ``bad_rules`` (m,) the indices in `RULES` of the reason.
     """
 
     records: np.ndarray
-    rows: np.ndarray
     bad_rows: np.ndarray
     bad_rules: np.ndarray
 
@@ -411,7 +416,6 @@ class MboBook:
         self._counters = np.zeros(_COUNTERS, dtype=np.int64)
         self._book_of: dict[int, int] = {}
         self._out = np.empty((0, MBP10.itemsize // 8), dtype=np.int64)
-        self._rows = np.empty(0, dtype=np.int64)
         self.records_read = 0
 
     @property
@@ -446,14 +450,13 @@ class MboBook:
         books = self._books_of(records["instrument_id"])
         if len(self._out) < 2 * count:
             self._out = np.empty((2 * count, MBP10.itemsize // 8), dtype=np.int64)
-            self._rows = np.empty(2 * count, dtype=np.int64)
         bad = np.zeros(count, dtype=np.uint8)
         at = given = 0
         while at < count:
             at, given, why = _rebuild(
                 words, books, at, self.records_read,
                 self._orders, self._sides, self._pool, self._free, self._books, self._saved, self._counters,
-                self._out, self._rows, bad, given,
+                self._out, bad, given,
             )  # fmt: skip
             if why == _ORDERS_FULL:
                 self._grow_orders()
@@ -467,10 +470,9 @@ class MboBook:
                     "day's opening snapshot; fetch the day from 00:00 UTC"
                 )
         unfit = np.flatnonzero(bad)
-        first = self.records_read
         self.records_read += count
         made = self._out[:given].reshape(-1).view(MBP10)
-        return Rebuilt(made, self._rows[:given], unfit + first, bad[unfit])
+        return Rebuilt(made, unfit, bad[unfit])
 
     def _books_of(self, instrument_ids: np.ndarray) -> np.ndarray:
         """Book numbers (n,) of the records; new instruments get an empty one."""

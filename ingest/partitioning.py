@@ -14,16 +14,22 @@ import heapq
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ingest.bronze_schema import ROW_GROUP_ROWS, TS_EVENT_MAX_NS, TS_EVENT_MIN_NS, BronzeSchema
 from ingest.bronze_writer import BronzeFile, Partition, PartitionWriter
 from ingest.dbn_checks import RecordChecks
+from ingest.dbn_definitions import DefinedSymbols
 from ingest.dbn_rows import RowBuffer
 from ingest.errors import RefusedFile
+from ingest.record_rules import RecordRules
 from ingest.rejects import RejectWriter
-from ingest.symbology import DAY_NS, SymbolMap, product_root
+from ingest.symbology import DAY_NS, SymbolMap
+
+if TYPE_CHECKING:
+    from ingest.record_quality import RecordQuality
 
 HOUR_NS = 3_600_000_000_000
 WINDOW_ROWS = 16_384  # more than a second of the busiest book; exchanges' clocks differ by less
@@ -104,14 +110,16 @@ class _OpenPartition:
 class _Buffers:
     """Row buffers in a few sizes, one spare of each kept: fresh memory costs as much as the copy into it."""
 
-    def __init__(self, schema: BronzeSchema, window_rows: int, full_rows: int) -> None:
+    def __init__(
+        self, schema: BronzeSchema, window_rows: int, full_rows: int, kind: type[RowBuffer] = RowBuffer
+    ) -> None:
         self.window_rows, self.full_rows = window_rows, full_rows
-        self._schema = schema
+        self._schema, self._kind = schema, kind
         self._spare: dict[int, RowBuffer] = {}
 
     def take(self, rows: int) -> RowBuffer:
         rows = min(rows, self.full_rows)
-        buffer = self._spare.pop(rows, None) or RowBuffer(self._schema, rows)
+        buffer = self._spare.pop(rows, None) or self._kind(self._schema, rows)
         buffer.rows = 0
         return buffer
 
@@ -139,7 +147,12 @@ class PartitionRouter:
     """Takes the blocks of one delivery in file order (``add``), gives its finished bronze files
     (``finish``).
 
-    ``reread`` opens the same records once more, for the hours that could not be streamed. Buffers take at
+    Records may carry an ``ordinal`` of their own (the number in the file of what they were made from, else they are
+    counted) and a ``contract_code`` (else the instrument id and day are looked up). ``symbols`` may learn contracts
+    on the way. ``rules`` and ``buffer`` are of the record's layout, by default trades and books.
+
+    ``reread`` opens the same records once more, for the hours that could not be streamed. ``quality`` sees all
+    records that land, in file order. Buffers take at
     most ``buffer_bytes``, or one full buffer where that is more. Files stand in ``stage`` until the delivery places
     them.
     """
@@ -147,32 +160,34 @@ class PartitionRouter:
     def __init__(
         self,
         schema: BronzeSchema,
-        symbols: SymbolMap,
+        symbols: SymbolMap | DefinedSymbols,
         *,
         source: str,
         delivery_id: str,
         stage: Path,
         reread: Callable[[], Iterator[np.ndarray]],
         rejects: RejectWriter | None = None,
+        rules: RecordRules | None = None,
+        buffer: type[RowBuffer] = RowBuffer,
+        quality: RecordQuality | None = None,
         row_group_rows: int = ROW_GROUP_ROWS,
         window_rows: int = WINDOW_ROWS,
         buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
         self.schema, self.symbols = schema, symbols
-        self.rejects = rejects
-        self._checks: RecordChecks | None = None
+        self.rejects, self.quality = rejects, quality
+        self._checks: RecordChecks | RecordRules | None = rules
         self.source, self.delivery_id, self.stage = source, delivery_id, stage
         self.row_group_rows, self.window_rows, self.buffer_bytes = row_group_rows, window_rows, buffer_bytes
-        roots = [product_root(c) for c in symbols.contracts]
-        self.roots = sorted(set(roots))
-        self._root_of_code = np.array([self.roots.index(r) for r in roots], dtype=np.int64)
+        self.roots: list[str] = []
+        self._root_of_code = np.zeros(0, dtype=np.int64)
+        self._rows_of_root = np.zeros(0, dtype=np.int64)
         self._reread = reread
-        self.buffers = _Buffers(schema, window_rows, row_group_rows + window_rows)
+        self.buffers = _Buffers(schema, window_rows, row_group_rows + window_rows, buffer)
         self._open: dict[tuple[int, int], _OpenPartition] = {}
         self._files: dict[tuple[int, int], BronzeFile] = {}
         self._given_up: set[tuple[int, int]] = set()
         self._crowded_out: set[int] = set()  # roots that memory has no room for beside the others
-        self._rows_of_root = np.zeros(len(self.roots), dtype=np.int64)
         self.read = 0  # records seen
         self.rows = 0  # of them, those that land
         self.ts_min_ns: int | None = None
@@ -199,9 +214,13 @@ class PartitionRouter:
             np.ascontiguousarray(records["ts_recv"]),
         )
         low, high = int(ts_event.min()), int(ts_event.max())
-        contracts = self._contracts(records["instrument_id"], ts_event, ts_recv, self.read)
+        contracts = self._contracts(records, ts_event, ts_recv, self.read)
         self.ts_min_ns = low if self.ts_min_ns is None else min(low, self.ts_min_ns)
         self.ts_max_ns = high if self.ts_max_ns is None else max(high, self.ts_max_ns)
+        if "ordinal" in records.dtype.names:
+            numbers = records["ordinal"] - self.read
+        if self.quality is not None:
+            self.quality.add(records, contracts, low, high)
         ordinals = self.read if numbers is None else numbers + self.read
         for key, rows in self._split(ts_event, contracts, low, high):
             if rows is None:
@@ -252,18 +271,39 @@ class PartitionRouter:
                 None,
             )
             date = _date(int(ts)) if ts is not None else self.symbols.first_day() or "1970-01-01"
-            self.rejects.add(self.read + row, rule, reason, self._checks.raw(record), date=date)
+            number = int(record["ordinal"]) if "ordinal" in record.dtype.names else self.read + row
+            self.rejects.add(number, rule, reason, self._checks.raw(record), date=date)
 
     def _contracts(
-        self, instrument_ids: np.ndarray, ts_event: np.ndarray, ts_recv: np.ndarray, first_record: int
+        self, records: np.ndarray, ts_event: np.ndarray, ts_recv: np.ndarray, first_record: int
     ) -> np.ndarray:
+        """Codes (n,) of the records' contracts; what is new among them gets its product."""
+        codes = self._codes(records, ts_event, ts_recv, first_record)
+        known = len(self._root_of_code)
+        if known < len(self.symbols.contracts):
+            number_of = {root: number for number, root in enumerate(self.roots)}
+            new = [
+                number_of.setdefault(self.symbols.root(code), len(number_of))
+                for code in range(known, len(self.symbols.contracts))
+            ]
+            self.roots = list(number_of)
+            self._root_of_code = np.concatenate([self._root_of_code, np.array(new, dtype=np.int64)])
+            more = np.zeros(len(self.roots) - len(self._rows_of_root), dtype=np.int64)
+            self._rows_of_root = np.concatenate([self._rows_of_root, more])
+        return codes
+
+    def _codes(
+        self, records: np.ndarray, ts_event: np.ndarray, ts_recv: np.ndarray, first_record: int
+    ) -> np.ndarray:
+        if "contract_code" in records.dtype.names:
+            return records["contract_code"]
         first, last = int(ts_recv.min()), int(ts_recv.max())
         if first < 0:  # undefined: the event's own day decides
             ts_recv = np.where(ts_recv < 0, ts_event, ts_recv)
             first, last = int(ts_recv.min()), int(ts_recv.max())
         day = first // DAY_NS
         days = np.full(len(ts_recv), day) if day == last // DAY_NS else ts_recv // DAY_NS
-        return self.symbols.codes(np.ascontiguousarray(instrument_ids), days, first_record)
+        return self.symbols.codes(np.ascontiguousarray(records["instrument_id"]), days, first_record)
 
     def _split(
         self, ts_event: np.ndarray, contracts: np.ndarray, low: int, high: int
@@ -365,12 +405,15 @@ class PartitionRouter:
             records = block if bad is None else block[at]
             if len(records):
                 ts_event = records["ts_event"]
-                contracts = self._contracts(records["instrument_id"], ts_event, records["ts_recv"], seen)
+                contracts = self._contracts(records, ts_event, records["ts_recv"], seen)
                 low, high = int(ts_event.min()), int(ts_event.max())
                 for key, part in self._split(ts_event, contracts, low, high):
                     if key in self._given_up:
                         rows = np.arange(len(records)) if part is None else part
-                        sorter.add(records[rows], at[rows] + seen, contracts[rows], key[0])
+                        ordinals = at[rows] + seen
+                        if "ordinal" in records.dtype.names:
+                            ordinals = records["ordinal"][rows]
+                        sorter.add(records[rows], ordinals, contracts[rows], key[0])
             seen += len(block)
         if seen != self.read:
             raise RefusedFile(

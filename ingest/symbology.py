@@ -1,5 +1,5 @@
 """From the numeric ids of a file to contracts: by id *and* UTC date of ``ts_recv``, from the file's own
-mappings.
+mappings, or where those say nothing from definitions that have landed.
 
 Ids are reused: in one month of options 10,012 of 10,181 meant more than one contract. Intervals are [start,
 end).
@@ -8,6 +8,7 @@ end).
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 
 import databento_dbn
@@ -37,9 +38,19 @@ def product_root(contract: str) -> str:
 class SymbolMap:
     """The mappings of one DBN file. ``contracts[code]`` is the raw symbol of a code that ``codes`` gives."""
 
-    def __init__(self, metadata: databento_dbn.Metadata) -> None:
+    def __init__(
+        self,
+        metadata: databento_dbn.Metadata,
+        definitions: Callable[[str], Mapping[int, str]] | None = None,
+    ) -> None:
+        """``definitions`` gives ``{id: raw symbol}`` of an ISO date; asked for ids that the file doesn't name, and for
+        every id of a file by continuous symbols, which aren't contracts.
+        """
+        self._definitions = definitions or (lambda day: {})
+        self._continuous: str | None = None
         ids, starts, ends, codes = [], [], [], []
-        code_of: dict[str, int] = {}
+        self.contracts: list[str] = []
+        self._code_of: dict[str, int] = {}
         # The usual file asks for symbols and gets ids; one asked for by id is mapped the other way round.
         by_id = str(metadata.stype_in) == "instrument_id"
         for name, intervals in sorted(metadata.mappings.items()):
@@ -52,23 +63,30 @@ class SymbolMap:
                         f"mapping of {contract} was to {instrument_id!r}, expected an instrument id; "
                         "ask for stype_out=instrument_id"
                     )
+                if _CONTINUOUS.search(contract):  # not a contract, and another one by and by
+                    self._continuous = contract
+                    continue
                 ids.append(int(instrument_id))
                 starts.append((interval["start_date"] - EPOCH).days)
                 ends.append((interval["end_date"] - EPOCH).days)
-                codes.append(code_of.setdefault(contract, len(code_of)))
-        self.contracts = list(code_of)
-        continuous = [c for c in self.contracts if _CONTINUOUS.search(c)]
-        if continuous:
-            raise RefusedFile(
-                f"symbols were continuous ({continuous[0]}), expected raw contracts; "
-                "their definitions are not in the file, ask for stype_in=raw_symbol or parent"
-            )
+                codes.append(self._code(contract))
         self._ids = np.array(ids, dtype=np.int64)
         self._starts = np.array(starts, dtype=np.int64)
         self._ends = np.array(ends, dtype=np.int64)
         self._codes = np.array(codes, dtype=np.int32)
         self._days: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._defined_days: set[int] = set()
         self._seen: dict[int, np.ndarray] = {}
+
+    def root(self, code: int) -> str:
+        """Product of the contract of a code."""
+        return product_root(self.contracts[code])
+
+    def _code(self, contract: str) -> int:
+        code = self._code_of.setdefault(contract, len(self.contracts))
+        if code == len(self.contracts):
+            self.contracts.append(contract)
+        return code
 
     def codes(self, instrument_ids: np.ndarray, days: np.ndarray, first_record: int) -> np.ndarray:
         """Codes (n,) int32 of ``instrument_ids`` (n,) on ``days`` (n,), in days since 1970 UTC.
@@ -90,18 +108,27 @@ class SymbolMap:
         at = np.searchsorted(known, ids)
         np.minimum(at, max(len(known) - 1, 0), out=at)
         missing = known[at] != ids if len(known) else np.ones(len(ids), dtype=bool)
+        if missing.any() and day not in self._defined_days:
+            self._learn_definitions(day)
+            return self._codes_of_day(ids, day, rows, first_record)
         if missing.any():
             row = int(np.argmax(missing))
+            if self._continuous is not None:
+                raise RefusedFile(
+                    f"symbols were continuous ({self._continuous}), expected raw contracts, or landed definitions "
+                    f"that name instrument id {int(ids[row])} on {day_of(day)}; land these first, or ask for "
+                    "stype_in=raw_symbol"
+                )
             raise RefusedFile(
-                f"instrument id {int(ids[row])} had no symbol on {_iso(day)} "
-                f"(record {first_record + int(rows[row])}), expected one in the file's own mappings; "
-                "fetch the file again with its symbology"
+                f"instrument id {int(ids[row])} had no symbol on {day_of(day)} "
+                f"(record {first_record + int(rows[row])}), expected one in the file's own mappings "
+                "or in definitions of that day; fetch the file with its symbology, or land the definitions first"
             )
         result = codes[at]
         if result.min() < 0:
             row = int(np.argmin(result))
             raise RefusedFile(
-                f"instrument id {int(ids[row])} had several symbols on {_iso(day)} "
+                f"instrument id {int(ids[row])} had several symbols on {day_of(day)} "
                 f"(record {first_record + int(rows[row])}), expected one; the file's mappings overlap"
             )
         seen = self._seen.setdefault(day, np.zeros(len(known), dtype=bool))
@@ -118,19 +145,36 @@ class SymbolMap:
             self._days[day] = ids, codes
         return self._days[day]
 
+    def _learn_definitions(self, day: int) -> None:
+        """Add what definitions say of ids that the file doesn't name on a day."""
+        self._defined_days.add(day)
+        ids, codes = self._table(day)
+        named = set(ids.tolist())
+        defined = {i: c for i, c in self._definitions(day_of(day)).items() if i not in named}
+        more = np.array([self._code(contract) for contract in defined.values()], dtype=np.int32)
+        all_ids = np.concatenate([ids, np.array(list(defined), dtype=np.int64)])
+        order = np.argsort(all_ids)
+        seen = np.concatenate(
+            [self._seen.get(day, np.zeros(len(ids), dtype=bool)), np.zeros(len(more), dtype=bool)]
+        )
+        self._days[day] = all_ids[order], np.concatenate([codes, more])[order]
+        if day in self._seen:
+            self._seen[day] = seen[order]
+
     def seen_symbols(self) -> dict[str, dict[str, str]]:
         """``{date: {id: symbol}}`` of what the rows really used, for the receipt."""
         result = {}
         for day in sorted(self._seen):
             ids, codes = self._days[day]
             used = np.flatnonzero(self._seen[day])
-            result[_iso(day)] = {str(int(ids[i])): self.contracts[codes[i]] for i in used}
+            result[day_of(day)] = {str(int(ids[i])): self.contracts[codes[i]] for i in used}
         return result
 
     def first_day(self) -> str | None:
         """The earliest UTC date of ``ts_recv`` among the rows so far, None before any."""
-        return _iso(min(self._seen)) if self._seen else None
+        return day_of(min(self._seen)) if self._seen else None
 
 
-def _iso(day: int) -> str:
+def day_of(day: int) -> str:
+    """ISO date of a number of days since 1970."""
     return (EPOCH + timedelta(days=day)).isoformat()

@@ -546,11 +546,13 @@ def test_a_file_other_than_the_delivery_list_says_is_kept_aside(tmp_path: Path, 
     assert (receipt["request_id"], receipt["downloaded_at"]) == ("GLBX-1", "2025-12-17T00:00:00Z")
 
 
-@pytest.mark.parametrize("schema", ["mbo", "mbp-1", "ohlcv-1s", "definition", None])
+@pytest.mark.parametrize("schema", ["mbp-1", "tbbo", "statistics", None])
 def test_other_schemas_are_refused_by_name(tmp_path: Path, root: Path, schema: str | None) -> None:
     stype_in = "raw_symbol" if schema else None
     bad = write_dbn(tmp_path / "bad.dbn", "trades", GOOD, head=kit.metadata(schema, stype_in=stype_in))
-    assert_refused_alone(tmp_path, root, bad, f"schema was {schema or 'mixed'}, expected trades or mbp-10")
+    assert_refused_alone(
+        tmp_path, root, bad, f"schema was {schema or 'mixed'}, expected trades, mbp-10, mbo, "
+    )
 
 
 @pytest.mark.parametrize(

@@ -85,23 +85,3 @@ def test_every_version_of_the_format_lands(realdata: Path, tmp_path: Path, schem
         versions.add(databento.DBNStore.from_file(path).metadata.version)
     assert versions == {1, 2, 3}
     assert len(files) == 5
-
-
-def test_files_of_other_kinds_are_refused_by_name(realdata: Path, root: Path) -> None:
-    folder = realdata / "databento" / "dbn_versions"
-    fragments = sorted(folder.glob("*.frag*"))
-    others = [
-        p
-        for p in sorted(folder.glob("test_data.*"))
-        if p not in fragments and p.name.endswith((".dbn", ".zst"))
-    ]
-    others = [p for p in others if ".trades." not in p.name and ".mbp-10." not in p.name]
-    live = realdata / "databento" / "datasets" / "LIVE" / "test_data.live.dbn.zst"
-    report = ingest(root, [*fragments, *others, live])
-    assert len(fragments) >= 6
-    assert len(others) >= 30
-    for file in report.files:
-        assert file.status == "quarantined", file
-        expected = "expected b'DBN'" if file.path in fragments else "expected trades or mbp-10"
-        assert expected in file.reason, file
-    assert not (root / "lake" / "bronze" / "futures").exists()

@@ -20,12 +20,12 @@ LAST, SNAPSHOT = 128, 40
 
 def rebuild(records: np.ndarray, block: int = 8192) -> tuple[np.ndarray, np.ndarray, MboBook]:
     """Records, their numbers, and the books after ``records`` in blocks."""
-    book, made, rows = MboBook(), [np.empty(0, MBP10)], [np.empty(0, np.int64)]
+    book, made = MboBook(), [np.empty(0, MBP10)]
     for start in range(0, len(records), block):
-        result = book.rebuild(records[start : start + block])
-        made.append(result.records.copy())
-        rows.append(result.rows.copy())
-    return np.concatenate(made).view(VENDOR_MBP10), np.concatenate(rows), book
+        made.append(book.rebuild(records[start : start + block]).records.copy())
+    together = np.concatenate(made)
+    words = together.view(np.int64).reshape(len(together), -1)
+    return np.ascontiguousarray(words[:, :-1]).reshape(-1).view(VENDOR_MBP10), words[:, -1].copy(), book
 
 
 @pytest.mark.realdata
@@ -336,7 +336,7 @@ def test_records_unfit_for_a_book_are_named_and_left_out() -> None:
     book = MboBook()
     book.rebuild(event("A", 10))
     result = book.rebuild(records)
-    assert result.bad_rows.tolist() == [2, 3, 4, 5, 6, 7]
+    assert result.bad_rows.tolist() == [1, 2, 3, 4, 5, 6]
     assert [RULES[r] for r in result.bad_rules] == [
         "ACTION",
         "SIDE",
@@ -345,7 +345,7 @@ def test_records_unfit_for_a_book_are_named_and_left_out() -> None:
         "SIZE",
         "SIZE",
     ]
-    assert result.rows.tolist() == [1, 8]
+    assert result.records["ordinal"].tolist() == [1, 8]
     assert int(result.records["bid_sz_00"][-1]) == 9
 
 
