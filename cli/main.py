@@ -13,6 +13,7 @@ from lake.paths import PROJECT_DIR
 COMMANDS: Commands = {
     "simulate": ("cli.simulate", "Write raw files out of the simulator."),
     "ingest": ("cli.ingest", "Land raw files as bronze."),
+    "seal": ("cli.seal", "Make hour windows of execution bronze immutable."),
     "compact": ("cli.compact", "Merge the small files of bronze hours."),
     "manifest": ("cli.manifest", "Write the readable roll-ups of raw and bronze."),
     "retention": ("cli.retention", "Archive what is old; delete what the archive holds."),

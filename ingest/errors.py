@@ -17,3 +17,7 @@ class FailedFile(IngestError):
     """The surroundings failed (unreadable file, full disk). Nothing of the file is kept; run again when it
     is mended.
     """
+
+
+class SourceUnreachable(IngestError):
+    """There was no source to read: no file of that name, no server. It must not look like one without news."""

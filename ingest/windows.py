@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -224,7 +225,13 @@ class WindowLoad:
             whole_files=self.whole_files,
             loaded_at=datetime.now(UTC),
         )
-        report = publisher.publish(start=start, end=end, replace=replace, sealed=sealed)
+        try:
+            report = publisher.publish(start=start, end=end, replace=replace, sealed=sealed)
+        except duckdb.Error as error:  # a sort that found no room on disk
+            raise FailedFile(
+                f"rows of {self.schema.name} could not be sorted ({str(error).splitlines()[0][:200]}), expected room "
+                "beside the lake; mend that and run again"
+            ) from error
         report.by_rule = dict(self.by_rule)
         return report
 

@@ -1,0 +1,29 @@
+"""`tickhouse ingest orders`: land movements of the ledger as bronze."""
+
+import typer
+
+from cli.ingest.windows import EXIT_CODES, AsJson, End, Environment, MaxBad, Source, Start, land
+from ingest.windows import MAX_BAD
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog=f"Example: tickhouse ingest orders --from 'ndjson:exports/orders-*.ndjson'. {EXIT_CODES}")
+def orders(
+    source: Source,
+    start: Start = None,
+    end: End = None,
+    environment: Environment = "prod",
+    max_bad: MaxBad = MAX_BAD,
+    as_json: AsJson = False,
+) -> None:
+    """Land movements of the ledger, each file or window once; bad lines are kept aside and counted."""
+    land(
+        "orders",
+        source,
+        start=start,
+        end=end,
+        environment=environment,
+        max_bad=max_bad,
+        as_json=as_json,
+    )
