@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 
 import pyarrow as pa
 
@@ -51,6 +52,7 @@ def varint(value: int) -> bytes:
     return bytes(parts)
 
 
+@lru_cache(maxsize=4096)
 def _zigzag(value: int) -> bytes:
     return varint(value << 1 if value >= 0 else (-value << 1) - 1)
 
@@ -173,17 +175,40 @@ def data_page_header(
     *, rows: int, nulls: int, encoding: Encoding, levels_bytes: int, raw_bytes: int, bytes_out: int
 ) -> bytes:
     """Header of a version 2 data page; ``raw_bytes`` and ``bytes_out`` are of the values, without the levels."""
-    v2 = (
-        Struct().i32(1, rows).i32(2, nulls).i32(3, rows).i32(4, encoding)
-        .i32(5, levels_bytes).i32(6, 0).boolean(7, True)
-    )  # fmt: skip
-    header = Struct().i32(1, 3).i32(2, levels_bytes + raw_bytes).i32(3, levels_bytes + bytes_out)
-    return header.struct(8, v2).done()
+    # Put together here, not by Struct: there are 72 of these for each row group of a book.
+    return b"".join(
+        (
+            b"\x15\x06\x15",  # type: DATA_PAGE_V2
+            _zigzag(levels_bytes + raw_bytes),
+            b"\x15",
+            _zigzag(levels_bytes + bytes_out),
+            b"\x5c\x15",  # the header of version 2: rows with NULLs, NULLs, rows, encoding, lengths of the levels
+            _zigzag(rows),
+            b"\x15",
+            _zigzag(nulls),
+            b"\x15",
+            _zigzag(rows),
+            b"\x15",
+            _zigzag(encoding),
+            b"\x15",
+            _zigzag(levels_bytes),
+            b"\x15\x00\x11\x00\x00",  # no repetition levels; compressed; both structs end
+        )
+    )
 
 
 def dictionary_page_header(*, entries: int, raw_bytes: int, bytes_out: int) -> bytes:
-    page = Struct().i32(1, entries).i32(2, Encoding.PLAIN)
-    return Struct().i32(1, 2).i32(2, raw_bytes).i32(3, bytes_out).struct(7, page).done()
+    return b"".join(
+        (
+            b"\x15\x04\x15",  # type: DICTIONARY_PAGE
+            _zigzag(raw_bytes),
+            b"\x15",
+            _zigzag(bytes_out),
+            b"\x4c\x15",
+            _zigzag(entries),
+            b"\x15\x00\x00\x00",  # PLAIN
+        )
+    )
 
 
 @dataclass

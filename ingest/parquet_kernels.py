@@ -11,9 +11,11 @@ from numba import njit, types
 MAX_CARDINALITY = 32_768  # a dictionary beyond this costs more than it saves in a row group of 122,880 rows
 _TABLE = 4 * MAX_CARDINALITY
 _SPREAD_CARDINALITY = 254  # the most codes that fit a byte beside the unused 0 and 255
-_DELTA_BLOCK, _MINIBLOCKS, _MINIBLOCK = 128, 4, 32
+_DELTA_BLOCK, _MINIBLOCKS, _MINIBLOCK = 1024, 32, 32
 
 _I32, _I64, _U8 = types.int32[::1], types.int64[::1], types.uint8[::1]
+# Indexes are unsigned where it counts: numba looks at each signed one whether it is below zero.
+_U, _ONE, _GOLDEN = np.uint64, np.uint64(1), np.uint64(0x9E3779B97F4A7C15)
 _NUMBERS = (types.int8, types.uint8, types.int16, types.int32, types.int64)
 
 
@@ -67,36 +69,37 @@ def code_runs(values, starts, runs, table, codes, entries, counts):
     ``codes`` (≥ runs,) gets each run's number, ``entries`` the values, ``counts`` how many runs have each.
     Returns how many values there are, or −1 when they are so many that plain values take less.
     """
-    limit = min(MAX_CARDINALITY, 64 + starts[runs] // 2)
-    bits = 10
-    table[: 1 << bits] = -1
-    found = 0
+    limit = _U(min(MAX_CARDINALITY, 64 + starts[runs] // 2))
+    bits = _U(10)
+    mask = (_ONE << bits) - _ONE
+    table[: np.int64(mask) + 1] = -1
+    found = _U(0)
     for j in range(runs):
-        value = np.int64(values[starts[j]])
-        slot = np.int64((np.uint64(value) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
-        while table[slot] >= 0 and entries[table[slot]] != value:
-            slot = (slot + 1) & ((1 << bits) - 1)
+        value = np.int64(values[_U(starts[j])])
+        slot = (_U(value) * _GOLDEN) >> (_U(64) - bits)
         code = table[slot]
+        while code >= 0 and entries[_U(code)] != value:
+            slot = (slot + _ONE) & mask
+            code = table[slot]
         if code < 0:
             if found == limit:
                 return -1
-            code = found
+            code = np.int32(found)
             table[slot] = code
-            entries[code], counts[code] = value, 0
-            found += 1
-            if found << 1 > 1 << bits:  # half full: twice as large, filled anew
-                bits += 1
-                table[: 1 << bits] = -1
+            entries[found], counts[found] = value, 0
+            found += _ONE
+            if found << _ONE > mask:  # half full: twice as large, filled anew
+                bits += _ONE
+                mask = (_ONE << bits) - _ONE
+                table[: np.int64(mask) + 1] = -1
                 for c in range(found):
-                    slot = np.int64(
-                        (np.uint64(entries[c]) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits)
-                    )
+                    slot = (_U(entries[c]) * _GOLDEN) >> (_U(64) - bits)
                     while table[slot] >= 0:
-                        slot = (slot + 1) & ((1 << bits) - 1)
+                        slot = (slot + _ONE) & mask
                     table[slot] = c
-        counts[code] += 1
-        codes[j] = code
-    return found
+        counts[_U(code)] += 1
+        codes[_U(j)] = code
+    return np.int64(found)
 
 
 @njit([types.int64(_I64, _I64, types.int64, _I32)], cache=True)
@@ -126,20 +129,20 @@ def _spread(entries, counts, found, places):
 
 @njit([types.int64(_I32, types.int64, _I32, types.int64, _U8, types.int64)], cache=True)
 def _put_runs(starts, runs, codes, width_bytes, out, at):
-    for j in range(runs):
-        header = np.uint64(starts[j + 1] - starts[j]) << np.uint64(1)
-        if header < np.uint64(128):
-            out[at] = np.uint8(header)
-            at += 1
-        else:
-            at = put_varint(out, at, header)
-        code = codes[j]
-        out[at] = code & 255
-        at += 1
+    to = _U(at)
+    for j in range(_U(runs)):
+        header = _U(starts[j + _ONE] - starts[j]) << _ONE
+        while header >= _U(128):
+            out[to] = np.uint8(header | _U(128))
+            to += _ONE
+            header >>= _U(7)
+        out[to] = np.uint8(header)
+        out[to + _ONE] = np.uint8(codes[j])
+        to += _U(2)
         if width_bytes == 2:
-            out[at] = code >> 8
-            at += 1
-    return at
+            out[to] = np.uint8(codes[j] >> 8)
+            to += _ONE
+    return np.int64(to)
 
 
 @njit([types.int64(_I32, types.int64, _I32, types.int64, _U8, types.int64)], cache=True)
@@ -206,8 +209,8 @@ def encode_dictionary(values, starts, codes, table, counts, entries, out):
     if runs > 64 and found <= _SPREAD_CARDINALITY:
         places = np.empty(found, np.int32)
         length = _spread(entries, counts, found, places)
-        for j in range(runs):
-            codes[j] = places[codes[j]]
+        for j in range(_U(runs)):
+            codes[j] = places[_U(codes[j])]
         out[0] = 8
         return _put_runs(starts, runs, codes, 1, out, 1), length
     out[0] = max(bits, 8) if found > 2 else 1
@@ -262,7 +265,7 @@ def _pack(values, count, bits, out, at):
 
 @njit([types.UniTuple(types.int64, 3)(t[::1], _U8) for t in (types.int32, types.int64)], cache=True)
 def encode_delta(values, out):
-    """``values`` (n,) as DELTA_BINARY_PACKED in blocks of 128; returns (length in ``out``, minimum, maximum).
+    """``values`` (n,) as DELTA_BINARY_PACKED in blocks of 1,024; returns (length in ``out``, minimum, maximum).
 
     Differences wrap around in the width of the type, as the format wants it. n may be 0.
     """
