@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ingest.databento.request import Query, Window
-from ingest.databento.vendor import Vendor, VendorFile
+from ingest.databento.vendor import CHUNK_BYTES, Vendor, VendorFile
 from ingest.dbn_format import open_dbn
 from ingest.errors import FailedFile, RefusedFile
 from ingest.expected import Expected
@@ -20,7 +20,6 @@ from ingest.http_retry import RetryableError
 from ingest.landing import hash_source
 from lake import atomic
 
-CHUNK_BYTES = 1 << 16
 # An attempt that brought this much is no failed one: a long download may be cut more often than any count
 # of attempts.
 PROGRESS_BYTES = 1 << 20
@@ -125,7 +124,15 @@ def _difference(path: Path, file: VendorFile) -> str | None:
 
 
 def fetch_stream(
-    vendor: Vendor, query: Query, schema: str, window: Window, path: Path, *, pay_again: Callable[[], None]
+    vendor: Vendor,
+    query: Query,
+    schema: str,
+    window: Window,
+    path: Path,
+    *,
+    deadline: Deadline,
+    tell: Tell,
+    pay_again: Callable[[], None],
 ) -> None:
     """Stream one day to ``path``: whole zstd frames, whole records, as many as were declared.
 
@@ -135,7 +142,11 @@ def fetch_stream(
     """
     atomic.make_dirs(path.parent)
     part = path.with_name(f"{path.name}.part")
-    paid = False
+    paid, what = False, f"stream of {schema} {window.date}"
+
+    def told(done: int) -> None:
+        tell(done)
+        deadline.check(what)
 
     def once() -> None:
         nonlocal paid
@@ -143,13 +154,13 @@ def fetch_stream(
         if paid:
             pay_again()
         try:
-            vendor.stream_once(query, schema, window.day, part)
+            vendor.stream_once(query, schema, window.day, part, told)
         finally:
-            # The client opens the file when the server has said yes.
+            # The file is opened when the server has said yes.
             paid = part.exists()
 
     for last in (False, True):
-        vendor.policy.call(once, what=f"stream of {schema} {window.date}")
+        vendor.policy.call(once, what=what)
         wrong = _incomplete(part, window)
         if wrong is None or last:
             atomic.fsync_file(part)

@@ -370,13 +370,14 @@ class _Call:
                 )
             else:
                 path.unlink(missing_ok=True)
-                self.progress(name, 0, 0)
                 fetch_stream(
                     self.vendor,
                     order.query,
                     order.schema,
                     window,
                     path,
+                    deadline=self.deadline,
+                    tell=lambda done: self.progress(name, done, 0),
                     pay_again=lambda: self._pay_again(order, window),
                 )
         except WrongFile as error:

@@ -1,8 +1,8 @@
 """The vendor's server, through the official client: settings, retries, and errors that hold no secret.
 
-The client is used for every request but the download of a batch file: its own one asks again without an end
-on 429, has no timeout, appends a whole body to a partial file when the server ignores Range, and only warns
-of a wrong checksum (databento 0.87.0). `ingest.databento.download` does that part, with the same key.
+Bytes of files are taken by us. The client's own download of a batch file asks again without an end on 429,
+has no timeout, appends a whole body to a partial file when the server ignores Range, and only warns of a
+wrong checksum; its stream to a file tells no progress and can't be given up (databento 0.87.0).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 import databento
 import requests
 from databento.common.error import BentoError, BentoHttpError, BentoWarning
-from databento.common.http import check_http_error
-from databento_dbn import DBNError
+from databento.common.http import check_backend_warnings, check_http_error
+from databento.historical.api.timeseries import TimeseriesHttpAPI
 from requests.auth import HTTPBasicAuth
 
 from ingest.databento.request import ALL_SYMBOLS, Query, next_day
@@ -37,6 +37,7 @@ KEY_VARIABLE = "DATABENTO_API_KEY"
 URL_VARIABLE = "TICKHOUSE_DATABENTO_URL"
 DEFAULT_URL = "https://hist.databento.com"
 READ_TIMEOUT_S = 100.0
+CHUNK_BYTES = 1 << 16
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -53,6 +54,30 @@ class VendorFile:
     bytes: int
     sha256: str
     url: str
+
+
+class _Timeseries(TimeseriesHttpAPI):
+    """The client's requests, with its writing to a file replaced."""
+
+    tell: Callable[[int], None]
+
+    def _stream(self, url: str, data: dict, basic_auth: bool, path: Path | None = None) -> None:
+        with requests.post(
+            url,
+            data=data,
+            headers=self._headers,
+            auth=HTTPBasicAuth(self._key, ""),
+            timeout=(self.TIMEOUT, self.TIMEOUT),
+            stream=True,
+        ) as response:
+            check_backend_warnings(response)
+            check_http_error(response)
+            done = 0
+            with open(path, "xb") as out:
+                for chunk in response.iter_content(CHUNK_BYTES):
+                    out.write(chunk)
+                    done += len(chunk)
+                    self.tell(done)
 
 
 class VendorRefusal(FailedFile):
@@ -78,12 +103,8 @@ class Vendor:
         self.policy = policy or RetryPolicy()
         self._timeout_s = read_timeout_s
         self._client = databento.Historical(self._key, gateway=self._url)
-        apis = (
-            self._client.batch,
-            self._client.metadata,
-            self._client.symbology,
-            self._client.timeseries,
-        )
+        self._timeseries = _Timeseries(self._key, self._client.gateway)
+        apis = (self._client.batch, self._client.metadata, self._client.symbology, self._timeseries)
         for api in apis:
             # The client turns any gateway into https, which a server on this machine doesn't speak.
             api._base_url = self._url + api._base_url.removeprefix(self._client.gateway)
@@ -183,25 +204,25 @@ class Vendor:
             )
         return _read("order of the batch job", _job, answer)
 
-    def stream_once(self, query: Query, schema: str, day: datetime.date, path: Path) -> None:
-        """Write one day to ``path``, which must not exist. Every call that brings bytes is paid for."""
+    def stream_once(
+        self, query: Query, schema: str, day: datetime.date, path: Path, tell: Callable[[int], None]
+    ) -> None:
+        """Write one day to ``path``, which must not exist. Every call that brings bytes is paid for.
+
+        ``tell`` gets the bytes so far after each chunk, and may raise to give up.
+        """
         with self.told(f"stream of {schema} {day}"):
-            try:
-                self._client.timeseries.get_range(
-                    dataset=query.dataset,
-                    start=day,
-                    end=next_day(day),
-                    symbols=list(query.symbols),
-                    schema=schema,
-                    stype_in=query.stype_in,
-                    stype_out="instrument_id",
-                    path=path,
-                )
-            except (ValueError, EOFError, DBNError):
-                # The client reads the head of what it wrote; a body that ended early fails there first.
-                if not path.exists():
-                    raise
-                raise RetryableError("answer was no whole DBN file") from None
+            self._timeseries.tell = tell
+            self._timeseries.get_range(
+                dataset=query.dataset,
+                start=day,
+                end=next_day(day),
+                symbols=list(query.symbols),
+                schema=schema,
+                stype_in=query.stype_in,
+                stype_out="instrument_id",
+                path=path,
+            )
 
     @contextlib.contextmanager
     def open_once(self, file: VendorFile, start_byte: int) -> Iterator[requests.Response]:

@@ -423,6 +423,17 @@ def test_a_broken_stream_is_not_paid_for_again_above_the_limit(
     assert [r["status"] for r in receipts(tmp_path)] == ["landed"]
 
 
+def test_a_slow_stream_meets_the_time_limit(tmp_path: Path, server: DatabentoServer) -> None:
+    server.days["mbp-10", "2025-10-06"] = kit.day_file("mbp-10", kit.FIRST, 6000), 6000
+    ticks, waits = iter(range(10**6)), kit.Waits()
+    waits.clock = lambda: next(ticks)
+    asked = kit.query(0, 1, schemas=("mbp-10",))
+    report = kit.call(tmp_path, server.url, asked, kind="stream", waits=waits, timeout_s=5)
+    assert "stream of mbp-10 2025-10-06 was not finished after 5 s" in report.rows[0].reason
+    assert list(visible_files(tmp_path)) == []
+    assert kit.call(tmp_path, server.url, asked, kind="stream").ok
+
+
 def test_a_refused_stream_costs_nothing_and_is_asked_for_again(
     tmp_path: Path, server: DatabentoServer
 ) -> None:
@@ -458,7 +469,7 @@ def test_a_large_file_is_never_held_in_memory(tmp_path: Path, server: DatabentoS
         if kind == "batch":
             fetch_batch_file(vendor, file, path, deadline=Deadline(600), tell=lambda done: None)
         else:
-            vendor.stream_once(kit.query(0, 1), "trades", kit.FIRST, path)
+            vendor.stream_once(kit.query(0, 1), "trades", kit.FIRST, path, lambda done: None)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
