@@ -10,6 +10,7 @@ Source of the key lists: spec/market.md 3.3, 4.2, 11, 14.8, 17 and 20.
 from dataclasses import dataclass
 
 from lake.params import ENUMS, LEVEL_KINDS
+from lake.windows import PARTITION_KEYS
 
 Schema = dict[str, object]
 
@@ -46,6 +47,10 @@ def schemas(words: Vocabulary) -> dict[str, Schema]:
         "bronze_replacement": _bronze_replacement(),
         "archive": _archive(),
         "bronze_manifest": _bronze_manifest(words),
+        "window_commit": _window_commit(),
+        "window_day": _window_day(),
+        "environment": _environment(),
+        "event_receipt": _event_receipt(),
         "dataset_commit": _dataset_commit(),
         "dataset_status": _dataset_status(),
         "version_manifest": _version_manifest(words),
@@ -142,7 +147,7 @@ BRONZE_PATH = _pattern(rf"[a-z]+/[a-z0-9]+/.+/date={_DAY}/hour=\d{{2}}/part-{_HE
 REJECT_PATH = _pattern(rf"_rejects/dataset=[a-z0-9_]+/date={_DAY}/part-{_HEX8}-\d{{3}}\.parquet")
 HIVE_KEY = _map(TEXT, SLUG, minProperties=1)
 HOUR: Schema = {"type": "integer", "minimum": 0, "maximum": 23}
-VENDOR_SCHEMA = _enum("trades", "mbp-10")
+VENDOR_SCHEMA = _enum("trades", "mbp-10", "mbo", "definition", "ohlcv-1s", "ohlcv-1m", "ohlcv-1h", "ohlcv-1d")
 EXPERIMENT_ID = _pattern(r"exp\d{3,}")
 EXPERIMENT = _pattern(r"exp\d{3,}_[a-z0-9]+(_[a-z0-9]+)*")
 PARTITION = f"lake/(silver|gold)/.+/date={_DAY}"
@@ -403,6 +408,91 @@ def _archive() -> Schema:
         "What one month of one dataset has in the archive",
         r"lake/archive/.+/month=\d{4}-\d{2}/archive\.json",
         schema,
+    )
+
+
+# -- execution bronze: hour windows ----------------------------------------------------------------------------------
+
+WINDOW_DATASET = _enum(*PARTITION_KEYS)
+ENVIRONMENT = _enum("prod", "testnet")
+_WINDOW_TIME = _pattern(rf"{_DAY}T\d{{2}}:00:00Z")
+_OCCURRED_AT = _or_null(_pattern(rf"{_DAY}T\d{{2}}:\d{{2}}:\d{{2}}\.\d{{6}}Z"))
+_WINDOW_METADATA = rf"lake/bronze/[a-z_]+/(date={_DAY}/_metadata|_metadata/date={_DAY})"
+
+
+def _window_part() -> Schema:
+    name = _pattern(rf"([a-z_]+=[^/]+/)*date={_DAY}/part-\d{{4,}}\.parquet")
+    return _record(name=name, rows=SOME, bytes=SOME, sha256=SHA256, content_hash=SHA256)
+
+
+def _window_commit() -> Schema:
+    schema = _record(
+        dataset=WINDOW_DATASET,
+        environment=ENVIRONMENT,
+        window_start=_WINDOW_TIME,
+        window_end=_WINDOW_TIME,
+        state=_enum("provisional", "sealed", "archived"),
+        rows=COUNT,
+        min_occurred_at=_OCCURRED_AT,
+        max_occurred_at=_OCCURRED_AT,
+        schema_version=SOME,
+        incomplete=FLAG,
+        reject_rows=COUNT,
+        content_hash=SHA256,
+        parts=_list(_window_part()),
+    )
+    return _file(
+        "Marker of one hour window, or of late rows of one",
+        rf"{_WINDOW_METADATA}/commit-\d\d(-s\d{{2,}})?\.json",
+        schema,
+    )
+
+
+def _window_day() -> Schema:
+    schema = _record(
+        dataset=WINDOW_DATASET,
+        environment=ENVIRONMENT,
+        date=DATE,
+        rows=COUNT,
+        schema_version=SOME,
+        replaces=_map(SHA256, _pattern(r"commit-\d\d(-s\d{2,})?\.json"), minProperties=1),
+        parts=_list(_window_part()),
+    )
+    return _file(
+        "Merged parts of one date, and the markers they stand for",
+        rf"{_WINDOW_METADATA}/commit-day\.json",
+        schema,
+    )
+
+
+def _environment() -> Schema:
+    schema = _record(environment=ENVIRONMENT)
+    return _file("The one environment of a lake's execution domain", r"_meta/environment\.json", schema)
+
+
+def _event_receipt() -> Schema:
+    schema = _record(
+        receipt_version={"const": 1},
+        load_id=_pattern("[0-9a-f]{16}"),
+        provider=_enum("ndjson"),
+        path=_pattern("raw/.+"),
+        bytes=COUNT,
+        sha256=SHA256,
+        dataset=WINDOW_DATASET,
+        environment=ENVIRONMENT,
+        start=_or_null(TEXT),
+        end=_or_null(TEXT),
+        status=_enum("landed", "quarantined"),
+        reason=_or_null(TEXT),
+        record_count=COUNT,
+        accepted_count=COUNT,
+        rejected_count=COUNT,
+        by_rule=_map(SOME, _pattern("[A-Z_]+")),
+        unknown_columns=_map(SOME),
+        loaded_at=INSTANT,
+    )
+    return _file(
+        "Receipt of one file of the execution domain", r"raw/_metadata/events-[0-9a-f]{16}\.json", schema
     )
 
 
