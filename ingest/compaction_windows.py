@@ -12,8 +12,10 @@ from pathlib import Path
 
 from ingest.compaction import CompactReport
 from lake import atomic, windows
+from lake.locks import Locks
 from lake.merge import MergeError
 from lake.paths import stage_dir
+from lake.replaced import LOCK, LOCK_TIMEOUT_S
 from lake.window_days import (
     MERGED_SUFFIX,
     Day,
@@ -35,6 +37,16 @@ def compact_windows(root: Path, report: CompactReport, *, grace_s: float, dry_ru
 
     Raises LockTimeout when a load holds a dataset for long, OSError when a write fails (the lake then reads as before).
     """
+    stage_dir(root).mkdir(parents=True, exist_ok=True)
+    locks = Locks(stage_dir(root))
+    locks.take(LOCK, [], LOCK_TIMEOUT_S)
+    try:
+        _compact_datasets(root, report, grace_s, dry_run=dry_run)
+    finally:
+        locks.release()
+
+
+def _compact_datasets(root: Path, report: CompactReport, grace_s: float, *, dry_run: bool) -> None:
     for dataset in PARTITION_KEYS:
         if not windows.dataset_dir(root, dataset).is_dir():
             continue

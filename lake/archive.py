@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lake import atomic, merge
-from lake.merge import MergeError, Part
+from lake.merge import MergeError, Part, Slice
 from lake.paths import archive_dir, stage_dir
 
 ARCHIVE_FILE = "archive.json"
@@ -43,10 +43,12 @@ class Unit:
     """One partition that is archived and deleted as a whole.
 
     ``partition`` is its path below the dataset's folder. ``parts`` say what its rows are, ``sources`` where they stand
-    now, ``deletes`` what goes when it lives on in the archive alone, in that order. ``order`` sorts the rows;
-    ``owner_column`` says of which part a row is. Without an order there is one source, which is copied byte by byte.
+    now, ``deletes`` what goes when it lives on in the archive alone, in that order. ``order`` sorts the rows, and
+    ``owner_column`` says of which part one is; or ``slices`` follow each other, whose digests leave out the columns
+    ``exclude``; or there is one source, which is copied byte by byte.
     ``is_archived`` says that its records name the archive copy already. ``blocked`` is the reason for which it must
-    stay, if any. ``mark(file, entry)`` makes its records name the copy: from then on readers read that.
+    stay, if any. ``mark(file, entry)`` makes its records name the copy, or finishes what a killed call
+    began of that: from then on readers read the copy.
     """
 
     dataset: str
@@ -57,6 +59,8 @@ class Unit:
     deletes: tuple[Path, ...]
     order: tuple[str, ...] = ()
     owner_column: str | None = None
+    slices: tuple[Slice, ...] = ()
+    exclude: tuple[str, ...] = ()
     is_parquet: bool = True
     is_archived: bool = False
     blocked: str | None = None
@@ -152,7 +156,9 @@ def _copy(root: Path, folder: Path, unit: Unit, archived_at: str, run_id: str) -
     final = folder / unit.partition
     if unit.is_parquet:
         final = final / f"part-{_digits(unit)}.parquet"
-    if unit.order or len(unit.sources) > 1:
+    if unit.slices:
+        digest = merge.concat(unit.slices, unit.parts, stage, unit.exclude).content_digest
+    elif unit.order:
         made = merge.merge(unit.sources, unit.parts, stage, unit.order, unit.owner_column)
         digest = made.content_digest
     else:
@@ -197,7 +203,7 @@ def verify(root: Path, unit: Unit, entry: Entry) -> None:
 def _contents(unit: Unit, file: Path) -> tuple[int, str]:
     """(rows, content hash) of a copy of the unit, after its parts were found in it."""
     if unit.is_parquet:
-        return merge.verify(file, unit.parts, unit.owner_column)
+        return merge.verify(file, unit.parts, unit.owner_column, unit.exclude)
     (part,) = unit.parts
     if (found := atomic.sha256_file(file)) != part.content_digest:
         raise MergeError(

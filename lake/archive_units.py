@@ -1,4 +1,4 @@
-"""What can be archived, as units: hours of market bronze, dates of built datasets, raw files."""
+"""What can be archived, as units: hours of market bronze, days of execution bronze, built dates, raw files."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,6 +9,7 @@ import yaml
 
 from lake import atomic, commits, merge, replaced
 from lake.archive import Entry, Unit
+from lake.archive_windows import window_folders
 from lake.bronze import BronzeFile, paths, visible_files
 from lake.digest import file_digest
 from lake.merge import Part
@@ -20,7 +21,12 @@ Wanted = Callable[[str, str], bool]  # (dataset, ISO date)
 
 def units(root: Path, wanted: Wanted) -> Iterator[Unit]:
     """Every unit of the lake that ``wanted`` asks for, archived ones too, in order of (dataset, date, partition)."""
-    found = [*market_hours(root, wanted), *built_dates(root, wanted), *raw_files(root, wanted)]
+    found = [
+        *market_hours(root, wanted),
+        *window_folders(root, wanted),
+        *built_dates(root, wanted),
+        *raw_files(root, wanted),
+    ]
     yield from sorted(found, key=lambda u: (u.dataset, u.date, u.partition, u.is_archived))
 
 
@@ -172,6 +178,11 @@ def _built_date(folder: Path, dataset: str, partition: commits.Partition, reason
 
 
 def _mark_built(partition: commits.Partition, file: Path, entry: Entry) -> None:
+    if partition.is_archived:
+        return
+    now = commits.read_partition(partition.folder)
+    if now is None or now.commit != partition.commit:
+        raise merge.MergeError(f"{partition.folder} was built anew meanwhile; archive it again")
     commits.mark_archived(partition, file, entry.sha256, entry.content_hash)
 
 
@@ -212,6 +223,8 @@ def raw_files(root: Path, wanted: Wanted) -> Iterator[Unit]:
         )
 
         def mark(copy: Path, entry: Entry, path: Path = path, receipt: dict = receipt) -> None:
+            if receipt["status"] == "archived":
+                return
             uri = os.path.relpath(copy, root)
             atomic.write_json(path, {**receipt, "status": "archived", "archived_uri": uri})
 

@@ -75,15 +75,23 @@ def read_partitions(dataset_dir: Path) -> dict[tuple[str | None, str], Partition
     """Every committed partition of a dataset, keyed by (first 8 of its params digest or None, ISO date), in order."""
     found: dict[tuple[str | None, str], Partition] = {}
     for params, folder in _partition_folders(dataset_dir):
-        for name in _names(folder / "_metadata", "commit-"):
-            try:
-                text = (folder / "_metadata" / name).read_bytes()
-            except FileNotFoundError:  # a builder took it away just now: the date is not committed
-                continue
-            partition = Partition(folder, Commit(**json.loads(text)))
-            if partition.file.is_file():
-                found[params, partition.commit.date] = partition
+        if partition := read_partition(folder):
+            found[params, partition.commit.date] = partition
     return dict(sorted(found.items(), key=lambda kv: (kv[0][0] or "", kv[0][1])))
+
+
+def read_partition(folder: Path) -> Partition | None:
+    """The committed partition in a folder, None where there is none."""
+    found = None
+    for name in _names(folder / "_metadata", "commit-"):
+        try:
+            text = (folder / "_metadata" / name).read_bytes()
+        except FileNotFoundError:  # a builder took it away just now: the date is not committed
+            continue
+        partition = Partition(folder, Commit(**json.loads(text)))
+        if partition.file.is_file():
+            found = partition
+    return found
 
 
 def _partition_folders(dataset_dir: Path) -> Iterator[tuple[str | None, Path]]:

@@ -196,8 +196,10 @@ def _delete(root: Path, unit: Unit, rules: Rules, copies: archives.Copies, run_i
         row = _verified(root, unit, copies)
         if row.state != "verified" or not yes:
             return _row(unit, "would be deleted", row.problem)
-        if not unit.is_archived:
+        try:
             unit.mark(archives.file_of(root, unit.dataset, entry), entry)
+        except MergeError as error:
+            return _row(unit, "refused", str(error))
         row = _row(unit, "deleted")
         for path in unit.deletes:
             _log_deletion(root, path, entry, run_id)
