@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,14 +15,16 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from ingest.dbn import ingest
+from ingest.ndjson import ingest_ndjson
 from ingest.simulator import market
-from lake import commits, contracts, datasets, params, retention, rollup, runs, versions
+from lake import atomic, commits, contracts, datasets, params, retention, rollup, runs, versions, windows
 from lake.contracts import BrokenContract
 from ml import experiments, training
 from tests.fixtures.dbt import repository_project
 from tests.laws.repository import PROJECT_DIR
 from tests.unit.ingest import databento_kit
 from tests.unit.ingest_binance import kit as binance_kit
+from tests.unit.ingest_windows import kit
 from tests.unit.ml import ml_worlds
 
 SCHEMAS = sorted(contracts.schemas())
@@ -38,6 +40,10 @@ LAYOUT = [
     rf"lake/bronze/futures/(trades|mbp10)/symbol=[^/=]+/date={DAY}/hour=\d\d/part-{HEX8}-\d{{3}}\.parquet",
     rf"lake/archive/bronze/futures/trades/month=\d{{4}}-\d\d/symbol=[^/=]+/date={DAY}/hour=\d\d/part-{HEX8}\.parquet",
     r"_meta/retention\.log",
+    r"raw/events/(events|orders)/[a-z]+\.ndjson",
+    rf"lake/bronze/(events|orders/client_id=\d+)/date={DAY}/part-\d{{4}}\.parquet",
+    rf"lake/bronze/(events/date={DAY}/_metadata|orders/_metadata/date={DAY})/README\.md",
+    rf"lake/bronze/_rejects/dataset=events/date={DAY}/part-\d\d-[0-9a-f]{{16}}\.parquet",
     rf"lake/silver/datasets/[a-z0-9_]+/(params={HEX8}/)?date={DAY}/data\.parquet",
     rf"lake/silver/features/{VERSION_FOLDER}/date={DAY}/data\.parquet",
     rf"lake/gold/training/candidates/{VERSION_FOLDER}/date={DAY}/data\.parquet",
@@ -51,6 +57,22 @@ LAYOUT = [
 
 
 # -- what real runs wrote --------------------------------------------------------------------------------------------
+
+
+def land_windows(root: Path, folder: Path) -> None:
+    """Events and orders of some hours, one line that can't land, a late row, and a day of merged parts."""
+    start = kit.START
+    kit.write(folder / "events.ndjson", [*kit.events(300, hours=30), "no JSON"])
+    kit.write(folder / "orders.ndjson", [kit.order(n, start + timedelta(minutes=n)) for n in range(60)])
+    kit.write(folder / "late.ndjson", kit.events(3, seed=9, hours=1))
+    for dataset, file in (("events", "events"), ("orders", "orders"), ("events", "late")):
+        assert ingest_ndjson(root, dataset, str(folder / f"{file}.ndjson")).exit_code in (0, 2)
+    date_ = f"{start:%Y-%m-%d}"
+    markers = windows.read_date(root, "orders", date_)
+    parts = tuple(part for marker in markers for part in marker.parts)
+    replaces = {marker.file_name: marker.content_hash for marker in markers}
+    record = windows.DayRecord("orders", "prod", date_, 60, 1, replaces, parts)
+    atomic.write_json(windows.metadata_dir(root, "orders", date_) / windows.DAY_RECORD, record.record())
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +91,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert {row.state for row in retention.delete(root, rules, runs.new_run_id("retention"), yes=True)} == {
         "deleted"
     }
+    land_windows(root, folder)
     return root
 
 
