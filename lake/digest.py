@@ -7,6 +7,7 @@ validity and the values of a column are hashed apart and their digests joined.
 """
 
 import hashlib
+import threading
 from collections.abc import Collection
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def logical_type(t: pa.DataType) -> str:
         return "string"
     if pa.types.is_decimal(t):
         return f"decimal({t.precision},{t.scale})"
+    if isinstance(t, pa.UuidType):
+        return "uuid"
     if pa.types.is_date(t):
         return "date"
     if pa.types.is_timestamp(t):
@@ -43,30 +46,92 @@ def logical_type(t: pa.DataType) -> str:
     )
 
 
+_PATTERN_STEP = 1 << 16
+_PATTERNS = 256
+_states: dict[bytes, list] = {}  # pattern → sha256 after 0, 1, 2, … times _PATTERN_STEP repetitions
+_states_lock = threading.Lock()
+
+
+def _repeated(pattern: bytes, count: int) -> "hashlib._Hash":
+    """sha256 of ``count`` times ``pattern``. The hours of a delivery start with the same constant columns, and most
+    validity is all ones: what was hashed once is gone on from.
+    """
+    steps, rest = divmod(count, _PATTERN_STEP)
+    with _states_lock:
+        if pattern not in _states and len(_states) >= _PATTERNS:
+            _states.clear()
+        states = _states.setdefault(pattern, [hashlib.sha256()])
+        while len(states) <= steps:
+            state = states[-1].copy()
+            state.update(pattern * _PATTERN_STEP)
+            states.append(state)
+        state = states[steps].copy()
+    state.update(pattern * rest)
+    return state
+
+
+class _Stream:
+    """sha256 of bytes in parts; the repetitions that it starts with are counted, and hashed at need."""
+
+    def __init__(self) -> None:
+        self._pattern, self._count = b"", 0
+        self._hash: hashlib._Hash | None = None
+
+    def repeat(self, pattern: bytes, count: int) -> None:
+        if not count or not pattern:
+            return
+        if self._hash is None and self._pattern in (b"", pattern):
+            self._pattern = pattern
+            self._count += count
+        else:
+            self._started().update(pattern * count)
+
+    def update(self, data: bytes | memoryview) -> None:
+        self._started().update(data)
+
+    def _started(self) -> "hashlib._Hash":
+        if self._hash is None:
+            self._hash = _repeated(self._pattern, self._count)
+        return self._hash
+
+    def copy(self) -> "hashlib._Hash":
+        return self._started().copy() if self._hash else _repeated(self._pattern, self._count)
+
+    def digest(self) -> bytes:
+        return self.copy().digest()
+
+
 class _Bits:
     """Validity bits in row order, packed across batches: a byte is hashed when its eight rows are known."""
 
     def __init__(self) -> None:
-        self.hash = hashlib.sha256()
+        self.stream = _Stream()
         self.rest = np.zeros(0, dtype=np.uint8)
         self.rows = 0
 
-    def all_set(self, n: int) -> None:
-        if len(self.rest) == 0 and n % 8 == 0:
-            self.rows += n
-            self.hash.update(b"\xff" * (n // 8))
-        else:
-            self.update(np.ones(n, dtype=np.uint8))
+    def constant(self, bit: int, n: int) -> None:
+        if len(self.rest):
+            head = min(n, 8 - len(self.rest))
+            self.update(np.full(head, bit, dtype=np.uint8))
+            n -= head
+        self.rows += n
+        self.stream.repeat(b"\xff" if bit else b"\0", n // 8)
+        if n % 8:
+            self.rest = np.full(n % 8, bit, dtype=np.uint8)
 
     def update(self, bits: np.ndarray) -> None:
         self.rows += len(bits)
         bits = np.concatenate([self.rest, bits]) if len(self.rest) else bits
         whole = len(bits) // 8 * 8
-        self.hash.update(np.packbits(bits[:whole], bitorder="little").data)
+        packed = np.packbits(bits[:whole], bitorder="little")
+        if len(packed) == 1:  # the eighth row of a constant
+            self.stream.repeat(packed.tobytes(), 1)
+        else:
+            self.stream.update(packed.data)
         self.rest = bits[whole:].astype(np.uint8)
 
     def digest(self) -> bytes:
-        h = self.hash.copy()
+        h = self.stream.copy()
         if len(self.rest):
             h.update(np.packbits(self.rest, bitorder="little").data)
         h.update(self.rows.to_bytes(8, "little"))
@@ -78,11 +143,11 @@ class _Column:
         self.name = name
         self.type = logical_type(t)
         self.bits = _Bits()
-        self.values = hashlib.sha256()
-        self.lengths: hashlib._Hash | None = None
+        self.values = _Stream()
+        self.lengths: _Stream | None = None
         self.children: list[_Column] = []
         if self.type == "string" or self.type.startswith("list<"):
-            self.lengths = hashlib.sha256()
+            self.lengths = _Stream()
         if self.type.startswith("list<"):
             self.children = [_Column("item", t.value_type)]
         elif self.type.startswith("struct<"):
@@ -90,32 +155,71 @@ class _Column:
 
     def update(self, array: pa.Array) -> None:
         n = len(array)
-        if array.null_count == 0:
-            self.bits.all_set(n)
+        if array.null_count in (0, n):
+            self.bits.constant(int(array.null_count == 0), n)
         else:
-            self.bits.update(pc.is_valid(array).to_numpy(zero_copy_only=False).view(np.uint8))
+            self.bits.update(_is_valid(array).view(np.uint8))
         if self.type == "string":
             self._update_strings(array)
         elif self.lengths is not None:
-            self.lengths.update(_fill(pc.list_value_length(array), 0).cast(pa.int32()).to_numpy().data)
+            lengths = _fill(pc.list_value_length(array), 0).cast(pa.int32())
+            self.lengths.update(_buffer(lengths, np.dtype("<i4")).data)
             self.children[0].update(pc.list_flatten(array))
         elif self.children:
             for child, values in zip(self.children, array.flatten(), strict=True):
                 child.update(values)
         elif self.type != "null":
-            self.values.update(_little_endian(array).data)
+            self._update_values(_little_endian(array))
+
+    def _update_values(self, values: np.ndarray) -> None:
+        n = len(values)
+        # Three rows tell nearly always that a column isn't constant.
+        if n and (values[[n // 2, -1]] == values[0]).all() and (values == values[0]).all():
+            self.values.repeat(values[:1].tobytes(), n)
+        else:
+            self.values.update(values.data)
 
     def _update_strings(self, array: pa.Array) -> None:
+        n = len(array)
+        if array.null_count == n:
+            self.lengths.repeat(bytes(4), n)
+            return
         if pa.types.is_dictionary(array.type):
+            if self._update_from_few(array):
+                return
             array = array.dictionary_decode()
         array = _fill(array.cast(pa.large_string()), "")
-        offsets = np.frombuffer(array.buffers()[1], dtype=np.int64, count=len(array) + 1 + array.offset)[
+        offsets = np.frombuffer(array.buffers()[1], dtype=np.int64, count=n + 1 + array.offset)[
             array.offset :
         ]
         self.lengths.update(np.ascontiguousarray(np.diff(offsets).astype("<i4")).data)
         data = array.buffers()[2]
-        if data is not None and len(array):
+        if data is not None and n:
             self.values.update(memoryview(data)[int(offsets[0]) : int(offsets[-1])])
+
+    def _update_from_few(self, array: pa.DictionaryArray) -> bool:
+        """Texts that are all of one length, straight from their numbers; False where there is more to it."""
+        texts, indices, n = array.dictionary, array.indices, len(array)
+        if (
+            array.null_count
+            or texts.null_count
+            or not 0 < len(texts) <= 1024
+            or not pa.types.is_string(texts.type)
+        ):
+            return False
+        distinct = [text.encode() for text in texts.to_pylist()]
+        length = len(distinct[0])
+        if any(len(text) != length for text in distinct):
+            return False
+        self.lengths.repeat(length.to_bytes(4, "little"), n)
+        if len(distinct) == 1:
+            self.values.repeat(distinct[0], n)
+        elif length:
+            table = np.frombuffer(b"".join(distinct), dtype=f"V{length}")
+            if length in (1, 2, 4, 8):
+                table = table.view(f"u{length}")
+            self.values.update(table[_buffer(indices, _number_type(indices.type))].view(np.uint8).data)
+        return True
 
     def digest(self) -> bytes:
         h = hashlib.sha256()
@@ -134,41 +238,69 @@ def _fill(array: pa.Array, value: object) -> pa.Array:
     return pc.fill_null(array, value) if array.null_count else array
 
 
+# Not array.to_numpy: its first call imports pandas, 0.1 s and 50 MB.
+def _buffer(array: pa.Array, kind: np.dtype) -> np.ndarray:
+    """The values of a fixed-width array, zero-copy; under NULL stands anything."""
+    if not len(array):
+        return np.empty(0, dtype=kind)
+    start = array.offset * kind.itemsize
+    return np.frombuffer(array.buffers()[1], dtype=kind, count=len(array), offset=start)
+
+
+def _number_type(t: pa.DataType) -> np.dtype:
+    kind = "f" if pa.types.is_floating(t) else "i" if pa.types.is_signed_integer(t) else "u"
+    return np.dtype(f"<{kind}{t.bit_width // 8}")
+
+
+def _is_valid(array: pa.Array) -> np.ndarray:
+    """Boolean (n,): which rows are not NULL."""
+    valid = pc.is_valid(array)
+    return _bits(valid.buffers()[1], valid.offset, len(array))
+
+
+def _bits(buffer: pa.Buffer, offset: int, n: int) -> np.ndarray:
+    packed = np.frombuffer(buffer, dtype=np.uint8)[offset // 8 :]
+    return np.unpackbits(packed, count=offset % 8 + n, bitorder="little")[offset % 8 :].view(bool)
+
+
 def _little_endian(array: pa.Array) -> np.ndarray:
-    """Fixed-width values as contiguous little-endian numbers, zero under NULL."""
+    """Fixed-width values as contiguous little-endian numbers, zero under NULL; decimals wider than 64 bits as
+    rows of bytes.
+    """
     t = array.type
     if pa.types.is_dictionary(t):
         return _little_endian(array.dictionary_decode())
     if pa.types.is_decimal(t):
         width = t.bit_width // 8
-        raw = np.frombuffer(array.buffers()[1], dtype=np.uint8)[
-            array.offset * width : (array.offset + len(array)) * width
-        ]
-        raw = raw.reshape(-1, width)
         # The width follows from the precision, not from how wide the engine stored it. Two's complement,
         # little-endian: cutting drops sign bytes only, and widening repeats the sign.
         canonical = 8 if t.precision <= 18 else 16 if t.precision <= 38 else 32
+        if width == canonical == 8:
+            return _zero_nulls(_buffer(array, np.dtype("<i8")), array)
+        raw = _buffer(array, np.dtype(f"V{width}")).view(np.uint8).reshape(-1, width)
         if width < canonical:
             sign = np.where(raw[:, -1:] & 0x80, 0xFF, 0).astype(np.uint8)
             raw = np.hstack([raw, np.repeat(sign, canonical - width, axis=1)])
-        values = np.ascontiguousarray(raw[:, :canonical])
-        return _zero_nulls(values, array)
+        return _zero_nulls(np.ascontiguousarray(raw[:, :canonical]), array)
     if pa.types.is_boolean(t):
-        return _fill(array, False).to_numpy(zero_copy_only=False).view(np.uint8)
+        values = (
+            _bits(array.buffers()[1], array.offset, len(array)) if len(array) else np.empty(0, dtype=bool)
+        )
+        return _zero_nulls(values.view(np.uint8), array)
     if pa.types.is_date(t):
         array = array.cast(pa.date32()).cast(pa.int32())
     elif pa.types.is_timestamp(t):
         array = array.cast(pa.timestamp("us", t.tz)).cast(pa.int64())
-    values = _fill(array, 0).to_numpy()
+    values = _zero_nulls(_buffer(array, _number_type(array.type)), array)
     if values.dtype.kind == "f":
         values = values + 0.0  # turns −0.0 into 0.0
-    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
+    return values
 
 
 def _zero_nulls(values: np.ndarray, array: pa.Array) -> np.ndarray:
     if array.null_count:
         values = values.copy()
-        values[~pc.is_valid(array).to_numpy(zero_copy_only=False)] = 0
+        values[~_is_valid(array)] = 0
     return values
 
 
