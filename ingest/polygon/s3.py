@@ -19,6 +19,7 @@ import boto3
 import urllib3.exceptions
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ResponseStreamingError
+from botocore.exceptions import ConnectionError as NotConnectedError
 
 from ingest.dbn import FileReport, IngestReport
 from ingest.errors import FailedFile
@@ -39,7 +40,10 @@ PROGRESS_BYTES = 8 << 20  # so much of a file counts as progress: a long downloa
 _BUSY = frozenset(
     {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "RequestTimeTooSkewed"}
 )
-_CUT = (HTTPClientError, ResponseStreamingError, urllib3.exceptions.HTTPError, ConnectionError, TimeoutError)
+_CUT = (
+    NotConnectedError, HTTPClientError, ResponseStreamingError, urllib3.exceptions.HTTPError,
+    ConnectionError, TimeoutError,
+)  # fmt: skip
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _DAY = re.compile(r"/(\d{4})-(\d{2})-(\d{2})\.csv\.gz$")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ingest.errors import RefusedFile
-from tests.fixtures.fuzz import many
+from tests.fixtures.fuzz import many, one
 from tests.unit.ingest_polygon import oracle
 from tests.unit.ingest_polygon.kit import OPTIONS, STOCKS, packed, parse
 
@@ -44,7 +44,11 @@ def assert_agrees(text: bytes, block_bytes: int) -> str:
 def run(count: int, seed: int) -> dict[str, int]:
     ends: dict[str, int] = {}
     rng = np.random.default_rng(seed)
-    for number, text in many(seed, count, INPUTS):
+    for number in range(count):
+        text = INPUTS[number % len(INPUTS)]
+        # Three of four keep their header, without which no line is looked at.
+        at = text.index(b"\n") + 1 if number % 4 else 0
+        text = text[:at] + one(seed, number, [text[at:]])
         try:
             end = assert_agrees(text, int(rng.choice([64, 1000, 1 << 20])))
         except Exception as error:
@@ -56,14 +60,14 @@ def run(count: int, seed: int) -> dict[str, int]:
 
 def test_mutated_lines_are_read_as_a_plain_reader_reads_them() -> None:
     ends = run(SAMPLE, SEED)
-    assert ends["read"] > SAMPLE // 2
+    assert ends["read"] > SAMPLE * 3 // 4
     assert ends["refused"] > SAMPLE // 50
 
 
 @pytest.mark.long
 def test_a_hundred_thousand_mutated_lines() -> None:
     seed = int(os.environ.get("FUZZ_SEED", SEED + 1))
-    assert run(FULL, seed)["read"] > FULL // 2
+    assert run(FULL, seed)["read"] > FULL * 3 // 4
 
 
 def test_mutated_gzip_bytes_are_refused_or_unpack_to_the_same() -> None:
