@@ -9,10 +9,7 @@ from dataclasses import dataclass
 
 from databento_dbn import SType
 
-try:
-    from ingest.dbn_kinds import KINDS
-except ImportError:
-    from ingest.dbn import _SCHEMAS as KINDS
+from ingest.dbn_kinds import KINDS
 
 SCHEMAS = tuple(KINDS)  # what `ingest dbn` lands
 MAX_SYMBOLS = 2000  # the vendor's limit for one request

@@ -292,7 +292,8 @@ class _Call:
     def finish(self, orders: list[Order]) -> list[Row]:
         """Wait for, fetch, verify and land each order; one that fails doesn't stop the next."""
         rows = []
-        for order in orders:
+        # Definitions name the instruments of other files, so they land first.
+        for order in sorted(orders, key=lambda o: o.schema != "definition"):
             try:
                 self._finish(order)
             except FailedFile as error:
