@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-BLOCK_BYTES = 4 << 20
+import numpy as np
+
+BLOCK_BYTES = 1 << 20
 KEPT_BYTES = 65_536  # of a line that is too long
 
 
@@ -54,7 +56,7 @@ def line_blocks(stream: BinaryIO, *, longest: int, block_bytes: int = BLOCK_BYTE
 
 def _checked(line_no: int, data: bytes, longest: int) -> Iterator[Block]:
     """``data`` as it is, but for lines in it that are too long."""
-    if len(data) <= longest:
+    if len(data) <= longest or _longest_line(data) <= longest:
         if data:
             yield Block(line_no, data)
         return
@@ -66,8 +68,13 @@ def _checked(line_no: int, data: bytes, longest: int) -> Iterator[Block]:
         if length > longest:
             if at < start:
                 yield Block(first, data[at:start])
-            yield Block(line_no, data[start : start + KEPT_BYTES], True, length)
+            yield Block(line_no, data[start : start + min(length, KEPT_BYTES)], True, length)
             at, first = end, line_no + 1
         start, line_no = end, line_no + 1
     if at < len(data):
         yield Block(first, data[at:])
+
+
+def _longest_line(data: bytes) -> int:
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+    return int(np.diff(ends, prepend=-1, append=len(data)).max()) - 1
