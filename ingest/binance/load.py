@@ -24,7 +24,7 @@ from ingest.binance.elements import Known
 from ingest.binance.gaps import MOST_TOLD, Gaps
 from ingest.binance.kinds import KINDS, TIME, Kind
 from ingest.binance.opened import Opened, check_sum_file, open_recorded
-from ingest.binance.raw_files import RawFile, read_load_receipt, receipt_path
+from ingest.binance.raw_files import RawFile, read_load_receipt, sweep
 from ingest.binance.recorded import read_recorded
 from ingest.binance.report import FileReport, Options, Report, count_statuses, require_options
 from ingest.binance.tally import Batch, Tally
@@ -33,7 +33,6 @@ from ingest.errors import FailedFile, RefusedFile
 from ingest.landing import hash_source
 from ingest.window_schema import WINDOW_SCHEMAS
 from ingest.windows import WindowLoad
-from lake import atomic
 from lake.commits import now_utc
 from lake.runs import new_run_id, write_run
 
@@ -82,7 +81,7 @@ def load_file(root: Path, dataset: str, path: Path, options: Options, *, run_id:
             except RefusedFile as error:
                 raw.quarantine()
                 facts = {"status": "quarantined", "reason": str(error)}
-                _write_receipt(root, load_id, raw, dataset, options, size, run_id, facts)
+                _write_receipt(load_id, raw, dataset, options, size, run_id, facts)
                 return FileReport(
                     str(path), dataset, "quarantined", str(error), bytes_in=size, raw_path=raw.name
                 )
@@ -160,9 +159,7 @@ class _Load:
             "gaps": [gap.record() for gap in found[:MOST_TOLD]],
         }
         if not report.conflicts:
-            _write_receipt(
-                self.root, self.load_id, self.raw, self.dataset, options, self.bytes_in, self.run_id, facts
-            )
+            _write_receipt(self.load_id, self.raw, self.dataset, options, self.bytes_in, self.run_id, facts)
         log.info(
             "landed path=%s rows=%d rejected=%d run_id=%s",
             self.path,
@@ -285,7 +282,6 @@ def _keep(
 
 
 def _write_receipt(
-    root: Path,
     load_id: str,
     raw: RawFile,
     dataset: str,
@@ -314,7 +310,7 @@ def _write_receipt(
         "loaded_at": now_utc(),
         "run_id": run_id,
     }
-    atomic.write_json(receipt_path(root, load_id), receipt)
+    raw.write_receipt(load_id, receipt)
 
 
 def _already(path: Path, receipt: dict) -> FileReport:
@@ -360,6 +356,7 @@ def ingest_files(
     require_options(dataset, options)
     root = root.resolve()
     require_environment(root, options.environment)
+    sweep(root)
     run_id, started_at, reports = new_run_id("ingest"), now_utc(), []
     for path in find_files(patterns):
         reports.append(load_file(root, dataset, path, options, run_id=run_id))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -29,6 +30,28 @@ def receipt_path(root: Path, load_id: str) -> Path:
 def read_load_receipt(root: Path, load_id: str) -> dict | None:
     path = receipt_path(root, load_id)
     return atomic.read_json(path) if path.is_file() else None
+
+
+def write_staged(root: Path, name: str, path: Path, content: dict) -> None:
+    """Write a small JSON whole or not at all, by way of ``lake/_stage/binance-<name>.json``: a killed writer leaves its
+    piece where `sweep` finds it. The caller holds the lock of that name.
+    """
+    staged = stage_dir(root) / f"binance-{name}.json"
+    with open(staged, "w", encoding="utf-8") as file:
+        file.write(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    atomic.make_dirs(path.parent)
+    atomic.replace(staged, path)
+
+
+def sweep(root: Path) -> None:
+    """Remove what killed calls left in the stage; what another call is writing stays."""
+    for path in stage_dir(root).glob("binance-*"):
+        lock = NameLock(stage_dir(root) / f"{path.stem}.lock")
+        if path.suffix != ".lock" and lock.take(wait=False):
+            path.unlink(missing_ok=True)
+            lock.release()
 
 
 class RawFile:
@@ -63,6 +86,9 @@ class RawFile:
     def name(self) -> str:
         """The path below the lake's root, as rows and receipts say it."""
         return self.path.relative_to(self.root).as_posix()
+
+    def write_receipt(self, load_id: str, receipt: dict) -> None:
+        write_staged(self.root, self.sha256[:16], receipt_path(self.root, load_id), receipt)
 
     def keep(self) -> None:
         """Put the copy in its place; nothing to do for what stands there."""

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from ingest.binance.api import Answer, Api, SourceUnreachable
 from ingest.binance.kinds import ACCOUNT_TYPES, FIXED_INTERVALS_S
 from ingest.binance.load import EPOCH, load_file, record_run
 from ingest.binance.paging import agg_trade_pages, fill_pages, kline_pages
-from ingest.binance.raw_files import raw_dir
+from ingest.binance.raw_files import raw_dir, sweep, write_staged
 from ingest.binance.report import FileReport, Options, Report, require_options
 from ingest.environment import require_environment
 from ingest.errors import FailedFile, IngestError
@@ -94,6 +94,7 @@ def ingest_api(
         raise ValueError(f"account type was {account_type}, expected SPOT, ISOLATED_MARGIN or CROSS_MARGIN")
     root = root.resolve()
     require_environment(root, options.environment)
+    sweep(root)
     market = options.market or "spot"
     api = Api(
         market, options.environment, clock_ns=clock_ns, **({} if policy is None else {"policy": policy})
@@ -123,15 +124,17 @@ class _Sync:
     options: Options
     run_id: str
     last: int | None = None
-    answers: int = field(default=0)
+    answers: int = 0
+    _digits: str = ""
 
     def run(self) -> FileReport:
         subject = self.subject
         told = f"api:{subject.folder.removeprefix('api/')}/{subject.stem}"
-        lock = NameLock(stage_dir(self.root) / f"binance-{_digits(told)}.lock")
+        self._digits = _digits(told)
+        lock = NameLock(stage_dir(self.root) / f"binance-{self._digits}.lock")
         atomic.make_dirs(stage_dir(self.root))
         lock.take(what=f"the sync of {told}")
-        staged = stage_dir(self.root) / f"binance-{_digits(told)}"
+        staged = stage_dir(self.root) / f"binance-{self._digits}"
         try:
             self._save(staged)
             if not self.answers:
@@ -266,7 +269,7 @@ class _Sync:
         if last is None or self.options.start is None:
             last = max(filter(lambda n: n is not None, [last, self._landed_last()]), default=None)
         if last is not None:
-            atomic.write_json(self._cursor_path, {"cursor_version": 1, "last": last})
+            write_staged(self.root, self._digits, self._cursor_path, {"cursor_version": 1, "last": last})
 
 
 def _millis(at: datetime) -> int:
