@@ -111,7 +111,7 @@ def fetch_and_land(
             call.refuse_above_limit()
             for order in orders:
                 call.order(order)
-            report = Report([*call.had_rows(), *call.finish(orders)], report.cost_usd)
+            report = Report(call.in_order([*call.had_rows(), *call.finish(orders)]), report.cost_usd)
         finally:
             write_run(
                 root,
@@ -192,7 +192,11 @@ class _Call:
                 new_order(self.query, kind, schema, run, self.root) for kind, run in self._runs(windows)
             ]
             self.spent += sum((_usd(w.cost_usd) for w in windows), Decimal(0))
-        return Report(sorted(rows, key=lambda r: (r.schema, r.date)), float(self.spent)), orders
+        return Report(self.in_order(rows), float(self.spent)), orders
+
+    def in_order(self, rows: list[Row]) -> list[Row]:
+        """By schema as they were named, then by day."""
+        return sorted(rows, key=lambda r: (self.query.schemas.index(r.schema), r.date))
 
     def refuse_above_limit(self) -> None:
         if self.spent > self.limit:

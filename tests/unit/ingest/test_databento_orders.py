@@ -171,7 +171,13 @@ def test_days_without_records_alone_need_no_job(tmp_path: Path, server: Databent
 
 def test_landed_days_split_a_job(tmp_path: Path, server: DatabentoServer) -> None:
     kit.call(tmp_path, server.url, kit.query(1, 1))
-    assert kit.call(tmp_path, server.url, kit.query(0, 4), max_usd=8).ok
+    report = kit.call(tmp_path, server.url, kit.query(0, 4), max_usd=8)
+    assert [(r.date, r.status) for r in report.rows] == [
+        ("2025-10-06", "landed"),
+        ("2025-10-07", "already_landed"),
+        ("2025-10-08", "landed"),
+        ("2025-10-09", "landed"),
+    ]
     spans = [(s.params["start"][:10], s.params["end"][:10]) for s in server.asked("batch.submit_job")]
     assert spans == [
         ("2025-10-07", "2025-10-08"),

@@ -38,5 +38,9 @@ def test_each_schema_lands_as_by_hand(tmp_path: Path, realdata: Path, kind: str)
     with DatabentoServer(days, symbols=("ESH1",)).running() as server:
         report = kit.call(tmp_path / "lake", server.url, asked, kind=kind)
     assert [r.status for r in report.rows] == ["landed"] * len(SCHEMAS)
-    assert report.rows[0].schema == "definition"
+    first = {
+        "batch": lambda: server.jobs[server.asked("batch.get_job_details")[0].params["job_id"]],
+        "stream": lambda: server.asked("timeseries.get_range")[0].params,
+    }
+    assert first[kind]()["schema"] == "definition"
     assert snapshot(tmp_path / "lake")["commits"] == snapshot(tmp_path / "expected")["commits"]
