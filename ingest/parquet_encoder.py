@@ -30,10 +30,10 @@ from ingest.parquet_footer import (
     dictionary_page_header,
     footer,
     physical_type,
+    varint,
 )
 
 ZSTD_LEVEL = 3
-_NARROW = (np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.int32), np.dtype(np.int64))
 
 
 class _Workspace(threading.local):
@@ -211,12 +211,10 @@ _WIDTHS = {Physical.INT32: np.dtype("<i4"), Physical.INT64: np.dtype("<i8")}
 def _levels(field: pa.Field, array: pa.Array, scratch: kernels.Scratch) -> bytes:
     if not field.nullable:
         return b""
-    out = np.empty(8 * len(array) + 16 if array.null_count else 16, np.uint8)
     if array.null_count:
+        out = np.empty(6 * len(array) + 16, np.uint8)
         return out[: kernels.encode_levels(_valid(array), scratch.starts, out)].tobytes()
-    length = kernels.put_varint(out, 0, len(array) << 1)
-    out[length] = 1
-    return out[: length + 1].tobytes() if len(array) else b""
+    return varint(len(array) << 1) + b"\x01" if len(array) else b""
 
 
 def _valid(array: pa.Array) -> np.ndarray:
@@ -251,8 +249,8 @@ def _numbers(array: pa.Array) -> np.ndarray:
         values = np.frombuffer(data, kind)[at : at + n]
     if array.null_count:
         values = values[_valid(array).view(bool)]
-    if values.dtype not in _NARROW:
-        values = values.astype(np.int64)
+    if values.dtype.itemsize < 4:
+        return values.astype(np.int32)
     return np.ascontiguousarray(values)
 
 

@@ -16,7 +16,7 @@ _DELTA_BLOCK, _MINIBLOCKS, _MINIBLOCK = 1024, 32, 32
 _I32, _I64, _U8 = types.int32[::1], types.int64[::1], types.uint8[::1]
 # Indexes are unsigned where it counts: numba looks at each signed one whether it is below zero.
 _U, _ONE, _GOLDEN = np.uint64, np.uint64(1), np.uint64(0x9E3779B97F4A7C15)
-_NUMBERS = (types.int8, types.uint8, types.int16, types.int32, types.int64)
+_NUMBERS = (types.int32, types.int64)
 
 
 class Scratch:
@@ -32,7 +32,7 @@ class Scratch:
         self.out = np.empty(10 * rows + 4096, np.uint8)
 
 
-@njit([types.int64(_U8, types.int64, types.uint64)], cache=True)
+@njit(cache=True)
 def put_varint(out, at, value):
     """Write an unsigned LEB128 at ``out[at]``; returns the position after it."""
     while value >= np.uint64(128):
@@ -43,7 +43,7 @@ def put_varint(out, at, value):
     return at + 1
 
 
-@njit([types.int64(t[::1], _I32) for t in _NUMBERS], cache=True)
+@njit(cache=True)
 def find_runs(values, starts):
     """Positions in ``values`` (n,) at which a run of equal values starts, into ``starts`` (n + 1,); returns
     how many. ``starts`` gets n itself as one more, so that run j is ``starts[j]:starts[j + 1]``.
@@ -62,7 +62,7 @@ def find_runs(values, starts):
     return runs
 
 
-@njit([types.int64(t[::1], _I32, types.int64, _I32, _I32, _I64, _I64) for t in _NUMBERS], cache=True)
+@njit(cache=True)
 def code_runs(values, starts, runs, table, codes, entries, counts):
     """Number the distinct values in the order in which they appear.
 
@@ -102,7 +102,7 @@ def code_runs(values, starts, runs, table, codes, entries, counts):
     return np.int64(found)
 
 
-@njit([types.int64(_I64, _I64, types.int64, _I32)], cache=True)
+@njit(cache=True)
 def _spread(entries, counts, found, places):
     """Give the most frequent values the places 2, 4, …, the others 1, 3, …; fills ``places`` (found,) and
     reorders ``entries``. Returns the new length of ``entries``, holes filled with a value that is there.
@@ -127,7 +127,7 @@ def _spread(entries, counts, found, places):
     return last + 1
 
 
-@njit([types.int64(_I32, types.int64, _I32, types.int64, _U8, types.int64)], cache=True)
+@njit(cache=True)
 def _put_runs(starts, runs, codes, width_bytes, out, at):
     to = _U(at)
     for j in range(_U(runs)):
@@ -145,7 +145,7 @@ def _put_runs(starts, runs, codes, width_bytes, out, at):
     return np.int64(to)
 
 
-@njit([types.int64(_I32, types.int64, _I32, types.int64, _U8, types.int64)], cache=True)
+@njit(cache=True)
 def _put_packed(starts, runs, codes, bits, out, at):
     n = starts[runs]
     groups = (n + 7) // 8
@@ -229,7 +229,7 @@ def encode_levels(valid, starts, out):
     return at
 
 
-@njit([types.int64(types.int64)], cache=True)
+@njit(cache=True)
 def _bit_length(value):
     """Bits of ``value`` seen as unsigned."""
     rest, bits = np.uint64(value), 0
@@ -239,7 +239,7 @@ def _bit_length(value):
     return bits
 
 
-@njit([types.int64(_I64, types.int64, types.int64, _U8, types.int64)], cache=True)
+@njit(cache=True)
 def _pack(values, count, bits, out, at):
     """The low ``bits`` of each value, least significant first; room for 8 bytes more than the result."""
     held, filled = np.uint64(0), 0

@@ -190,6 +190,7 @@ class PartitionRouter:
         self._crowded_out: set[int] = set()  # roots that memory has no room for beside the others
         self.read = 0  # records seen
         self.rows = 0  # of them, those that land
+        self.rejected = 0  # and those that don't
         self.ts_min_ns: int | None = None
         self.ts_max_ns: int | None = None
 
@@ -201,6 +202,7 @@ class PartitionRouter:
         good = None
         if bad is not None:
             self._reject(records, np.flatnonzero(bad))
+            self.rejected += int(np.count_nonzero(bad))
             good = np.flatnonzero(~bad)
             records = records[good]
         if len(records):
@@ -243,8 +245,10 @@ class PartitionRouter:
         if self._given_up:
             self._build_given_up()
         written = sum(f.rows for f in self._files.values())
-        if written != self.rows:
-            raise AssertionError(f"rows written were {written}, expected the {self.rows} read")
+        if written != self.rows or written + self.rejected != self.read:
+            raise AssertionError(
+                f"rows written were {written} and rejected {self.rejected}, expected the {self.read} read"
+            )
         return sorted(
             self._files.values(), key=lambda f: (f.partition.date, f.partition.hour, f.partition.symbol)
         )
@@ -338,13 +342,13 @@ class PartitionRouter:
                 self.make_room(key, _WRITER_BYTES)
                 partition = self._open[key] = _OpenPartition(self, key)
             partition.last_seen = self.rows + len(records)
+            if partition.rows + len(records) > self.window_rows:
+                # A window's worth of rows has come since: the hours before this one are over. Now, not later:
+                # their buffer is the one that this hour grows into.
+                self._close_before(key)
             partition.append(records, ordinals, contracts)
         except (_Disordered, _CrowdedOut):
             self._give_up(key)
-            return
-        if partition.rows > self.window_rows:
-            # A window's worth of rows has come since: the hours before this one are over.
-            self._close_before(key)
 
     def make_room(self, key: tuple[int, int], wanted_bytes: int) -> None:
         """Free memory for one more buffer of partition ``key``: spares go first, then earlier hours, then
