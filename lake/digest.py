@@ -270,6 +270,8 @@ def _little_endian(array: pa.Array) -> np.ndarray:
     t = array.type
     if pa.types.is_dictionary(t):
         return _little_endian(array.dictionary_decode())
+    if isinstance(t, pa.UuidType):  # its sixteen bytes as they are written
+        return _zero_nulls(_buffer(array.storage, np.dtype("V16")).view(np.uint8).reshape(-1, 16), array)
     if pa.types.is_decimal(t):
         width = t.bit_width // 8
         # The width follows from the precision, not from how wide the engine stored it. Two's complement,
