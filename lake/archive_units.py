@@ -204,10 +204,13 @@ def raw_files(root: Path, wanted: Wanted) -> Iterator[Unit]:
         receipt = atomic.read_json(path)
         if receipt["status"] not in ("landed", "archived") or not receipt.get("path"):
             continue
-        relative = Path(receipt["path"])
-        if relative.is_absolute() or relative.parts[0] != "raw":
-            continue  # landed from where it stands
-        dataset, day = relative.parent.as_posix(), receipt.get("date") or receipt["downloaded_at"][:10]
+        relative, day = (
+            Path(receipt["path"]),
+            receipt.get("date") or (receipt.get("downloaded_at") or "")[:10],
+        )
+        if relative.is_absolute() or relative.parts[0] != "raw" or not day:
+            continue  # landed from where it stands, or of no age
+        dataset = relative.parent.as_posix()
         if not wanted(dataset, day):
             continue
         file, is_archived = root / relative, receipt["status"] == "archived"

@@ -420,8 +420,8 @@ _OCCURRED_AT = _or_null(_pattern(rf"{_DAY}T\d{{2}}:\d{{2}}:\d{{2}}\.\d{{6}}Z"))
 _WINDOW_METADATA = rf"lake/bronze/[a-z_]+/(date={_DAY}/_metadata|_metadata/date={_DAY})"
 
 
-def _window_part() -> Schema:
-    name = _pattern(rf"([a-z_]+=[^/]+/)*date={_DAY}/part-\d{{4,}}\.parquet")
+def _window_part(above: str = "", file: str = r"\d{4,}") -> Schema:
+    name = _pattern(rf"{above}([a-z_]+=[^/]+/)*date={_DAY}/part-{file}\.parquet")
     return _record(name=name, rows=SOME, bytes=SOME, sha256=SHA256, content_hash=SHA256)
 
 
@@ -449,6 +449,8 @@ def _window_commit() -> Schema:
 
 
 def _window_day() -> Schema:
+    """A part is one of an hour, a merged one, or a copy in the archive, seen from the dataset's folder."""
+    above = r"(\.\./\.\./archive/bronze/[a-z_]+/month=\d{4}-\d{2}/)?"
     schema = _record(
         dataset=WINDOW_DATASET,
         environment=ENVIRONMENT,
@@ -456,7 +458,7 @@ def _window_day() -> Schema:
         rows=COUNT,
         schema_version=SOME,
         replaces=_map(SHA256, _pattern(r"commit-\d\d(-s\d{2,})?\.json"), minProperties=1),
-        parts=_list(_window_part()),
+        parts=_list(_window_part(above, rf"(\d{{4,}}|{_HEX8}(-merged)?)")),
     )
     return _file(
         "Merged parts of one date, and the markers they stand for",
