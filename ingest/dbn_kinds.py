@@ -102,7 +102,7 @@ class _OrderReading(Reading):
         self._counts: dict[str, int] = {}
 
     def rows(self, blocks: Blocks, rejects: RejectWriter | None = None) -> Iterator[np.ndarray]:
-        from ingest import mbo_book  # noqa: PLC0415  only who lands orders waits for numba
+        from ingest import mbo_book  # noqa: PLC0415 (its kernels take a while to load)
 
         book = mbo_book.MboBook()
         for records in blocks:

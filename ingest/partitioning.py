@@ -216,7 +216,10 @@ class PartitionRouter:
             np.ascontiguousarray(records["ts_recv"]),
         )
         low, high = int(ts_event.min()), int(ts_event.max())
-        contracts = self._contracts(records, ts_event, ts_recv, self.read)
+        if "ordinal" in records.dtype.names:
+            numbers = records["ordinal"] - self.read
+        ordinals = self.read if numbers is None else numbers + self.read
+        contracts = self._contracts(records, ts_event, ts_recv, ordinals)
         self.ts_min_ns = low if self.ts_min_ns is None else min(low, self.ts_min_ns)
         self.ts_max_ns = high if self.ts_max_ns is None else max(high, self.ts_max_ns)
         if "ordinal" in records.dtype.names:
@@ -279,10 +282,10 @@ class PartitionRouter:
             self.rejects.add(number, rule, reason, self._checks.raw(record), date=date)
 
     def _contracts(
-        self, records: np.ndarray, ts_event: np.ndarray, ts_recv: np.ndarray, first_record: int
+        self, records: np.ndarray, ts_event: np.ndarray, ts_recv: np.ndarray, ordinals: np.ndarray | int
     ) -> np.ndarray:
         """Codes (n,) of the records' contracts; what is new among them gets its product."""
-        codes = self._codes(records, ts_event, ts_recv, first_record)
+        codes = self._codes(records, ts_event, ts_recv, ordinals)
         known = len(self._root_of_code)
         if known < len(self.symbols.contracts):
             number_of = {root: number for number, root in enumerate(self.roots)}
@@ -297,7 +300,7 @@ class PartitionRouter:
         return codes
 
     def _codes(
-        self, records: np.ndarray, ts_event: np.ndarray, ts_recv: np.ndarray, first_record: int
+        self, records: np.ndarray, ts_event: np.ndarray, ts_recv: np.ndarray, ordinals: np.ndarray | int
     ) -> np.ndarray:
         if "contract_code" in records.dtype.names:
             return records["contract_code"]
@@ -307,7 +310,7 @@ class PartitionRouter:
             first, last = int(ts_recv.min()), int(ts_recv.max())
         day = first // DAY_NS
         days = np.full(len(ts_recv), day) if day == last // DAY_NS else ts_recv // DAY_NS
-        return self.symbols.codes(np.ascontiguousarray(records["instrument_id"]), days, first_record)
+        return self.symbols.codes(np.ascontiguousarray(records["instrument_id"]), days, ordinals)
 
     def _split(
         self, ts_event: np.ndarray, contracts: np.ndarray, low: int, high: int
@@ -409,15 +412,13 @@ class PartitionRouter:
             records = block if bad is None else block[at]
             if len(records):
                 ts_event = records["ts_event"]
-                contracts = self._contracts(records, ts_event, records["ts_recv"], seen)
+                ordinals = records["ordinal"] if "ordinal" in records.dtype.names else at + seen
+                contracts = self._contracts(records, ts_event, records["ts_recv"], ordinals)
                 low, high = int(ts_event.min()), int(ts_event.max())
                 for key, part in self._split(ts_event, contracts, low, high):
                     if key in self._given_up:
                         rows = np.arange(len(records)) if part is None else part
-                        ordinals = at[rows] + seen
-                        if "ordinal" in records.dtype.names:
-                            ordinals = records["ordinal"][rows]
-                        sorter.add(records[rows], ordinals, contracts[rows], key[0])
+                        sorter.add(records[rows], ordinals[rows], contracts[rows], key[0])
             seen += len(block)
         if seen != self.read:
             raise RefusedFile(

@@ -88,29 +88,31 @@ class SymbolMap:
             self.contracts.append(contract)
         return code
 
-    def codes(self, instrument_ids: np.ndarray, days: np.ndarray, first_record: int) -> np.ndarray:
+    def codes(self, instrument_ids: np.ndarray, days: np.ndarray, numbers: np.ndarray | int) -> np.ndarray:
         """Codes (n,) int32 of ``instrument_ids`` (n,) on ``days`` (n,), in days since 1970 UTC.
 
-        ``first_record`` is the number in the file of the first row, for messages. Raises RefusedFile for an
-        id that has no contract on its day, or several.
+        ``numbers`` are those of the records in the file, (n,) or the first of consecutive ones, for messages. Raises
+        RefusedFile for an id that has no contract on its day, or several.
         """
         low, high = int(days.min()), int(days.max())
         if low == high:
-            return self._codes_of_day(instrument_ids, low, np.arange(len(days)), first_record)
+            return self._codes_of_day(instrument_ids, low, np.arange(len(days)), numbers)
         result = np.empty(len(days), dtype=np.int32)
         for day in np.unique(days):
             rows = np.flatnonzero(days == day)
-            result[rows] = self._codes_of_day(instrument_ids[rows], int(day), rows, first_record)
+            result[rows] = self._codes_of_day(instrument_ids[rows], int(day), rows, numbers)
         return result
 
-    def _codes_of_day(self, ids: np.ndarray, day: int, rows: np.ndarray, first_record: int) -> np.ndarray:
+    def _codes_of_day(
+        self, ids: np.ndarray, day: int, rows: np.ndarray, numbers: np.ndarray | int
+    ) -> np.ndarray:
         known, codes = self._table(day)
         at = np.searchsorted(known, ids)
         np.minimum(at, max(len(known) - 1, 0), out=at)
         missing = known[at] != ids if len(known) else np.ones(len(ids), dtype=bool)
         if missing.any() and day not in self._defined_days:
             self._learn_definitions(day)
-            return self._codes_of_day(ids, day, rows, first_record)
+            return self._codes_of_day(ids, day, rows, numbers)
         if missing.any():
             row = int(np.argmax(missing))
             if self._continuous is not None:
@@ -121,7 +123,7 @@ class SymbolMap:
                 )
             raise RefusedFile(
                 f"instrument id {int(ids[row])} had no symbol on {day_of(day)} "
-                f"(record {first_record + int(rows[row])}), expected one in the file's own mappings "
+                f"(record {_number(numbers, int(rows[row]))}), expected one in the file's own mappings "
                 "or in definitions of that day; fetch the file with its symbology, or land the definitions first"
             )
         result = codes[at]
@@ -129,7 +131,7 @@ class SymbolMap:
             row = int(np.argmin(result))
             raise RefusedFile(
                 f"instrument id {int(ids[row])} had several symbols on {day_of(day)} "
-                f"(record {first_record + int(rows[row])}), expected one; the file's mappings overlap"
+                f"(record {_number(numbers, int(rows[row]))}), expected one; the file's mappings overlap"
             )
         seen = self._seen.setdefault(day, np.zeros(len(known), dtype=bool))
         seen[at] = True
@@ -173,6 +175,10 @@ class SymbolMap:
     def first_day(self) -> str | None:
         """The earliest UTC date of ``ts_recv`` among the rows so far, None before any."""
         return day_of(min(self._seen)) if self._seen else None
+
+
+def _number(numbers: np.ndarray | int, row: int) -> int:
+    return numbers + row if isinstance(numbers, int) else int(numbers[row])
 
 
 def day_of(day: int) -> str:
