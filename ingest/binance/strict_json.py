@@ -22,8 +22,13 @@ class Number(str):
         """The same value without an exponent, as text; unchanged where it would become long."""
         if "e" not in self and "E" not in self:
             return str(self)
-        value = decimal.Decimal(self)
-        if abs(value.adjusted()) > _EXPONENT_LIMIT or len(self) > _EXPONENT_LIMIT:
+        if len(self) > _EXPONENT_LIMIT:
+            return str(self)
+        try:
+            value = decimal.Decimal(self)
+        except decimal.InvalidOperation:  # an exponent beyond all bounds
+            return str(self)
+        if abs(value.adjusted()) > _EXPONENT_LIMIT:
             return str(self)
         return format(value, "f")
 
@@ -44,7 +49,13 @@ def decode_at(text: str, start: int) -> tuple[object, int]:
     """The JSON value that starts at ``start``, and where it ends. Raises NotJson."""
     start = skip_space(text, start)
     try:
-        return _DECODER.raw_decode(text, start)
+        value, end = _DECODER.raw_decode(text, start)
+        # Half of a surrogate pair is a string that no file can hold; only an escape can make one.
+        if "\\u" in text:
+            encode(value).encode()
+        return value, end
+    except UnicodeEncodeError:
+        raise NotJson("a string held half of a surrogate pair") from None
     except json.JSONDecodeError as error:
         raise NotJson(f"{error.msg.lower()} at character {error.pos + 1}") from None
     except RecursionError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -124,6 +124,7 @@ def capture_row(line: bytes) -> dict | None:
     value = json.loads(
         text, parse_float=Plain, parse_int=Plain, parse_constant=refuse, object_pairs_hook=unique
     )
+    json.dumps(value, ensure_ascii=False).encode()  # a ValueError for half of a surrogate pair
     if isinstance(value, dict) and set(value) == {"stream", "data"}:
         if not isinstance(value["stream"], str) or not isinstance(value["data"], dict):
             raise Bad
@@ -155,7 +156,10 @@ def capture_row(line: bytes) -> dict | None:
 
 
 def short(text: str) -> bool:
-    return len(text) <= 40 and abs(Decimal(text).adjusted()) <= 40
+    try:
+        return len(text) <= 40 and abs(Decimal(text).adjusted()) <= 40
+    except InvalidOperation:
+        return False
 
 
 class Plain(str):

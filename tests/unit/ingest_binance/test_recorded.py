@@ -104,6 +104,7 @@ def test_a_number_without_quotes_is_exact(tmp_path, text, value):
         ({"p": "0x10"}, "CAST"),
         ({"p": "1e5"}, "CAST"),
         ({"p": "+1"}, "CAST"),
+        ({"zz": "\ud800"}, "JSON"),
         ({"p": " 1"}, "CAST"),
         ({"p": "١"}, "CAST"),
         ({"p": None}, "MISSING_COLUMN"),
@@ -128,6 +129,12 @@ def test_a_number_without_quotes_is_exact(tmp_path, text, value):
 )
 def test_a_value_that_breaks_a_rule_is_rejected_by_it(tmp_path, changed, rule):
     assert rejected(tmp_path, ws_agg(**changed))[0] == rule
+
+
+def test_an_exponent_beyond_all_bounds_is_no_number_of_ours(tmp_path):
+    raw = json.dumps(ws_agg()).replace('"96000.00000000"', "1e99999999999999999999")
+    found = read(put(tmp_path, "capture.json", raw.encode()))
+    assert [rule for _, rule, *_ in found.rejects] == ["CAST"]
 
 
 def test_a_notional_just_below_the_limit_lands(tmp_path):
