@@ -35,7 +35,7 @@ def units(root: Path, wanted: Wanted) -> Iterator[Unit]:
 
 def event_order(schema: str) -> tuple[str, ...]:
     """Columns that order the rows of a bronze schema (spec/market.md 1.3)."""
-    sequence = ("sequence",) if schema.startswith("futures.") else ()
+    sequence = ("sequence",) if schema.startswith(("futures.trades.", "futures.mbp10.")) else ()
     return ("ts_event_ns", *sequence, "ordinal")
 
 

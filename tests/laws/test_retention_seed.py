@@ -10,7 +10,6 @@ from lake.retention import HOLDS_FILE, POLICY_FILE, load_rules
 from tests.laws.repository import PROJECT_DIR
 
 RULES = load_rules(datetime.date(2026, 1, 1))
-MARKET = ("futures", "options", "stocks")
 # Written by `ml` and `serve`, by loaders before their table is declared, or moved by hand (market 2, execution 1.1)
 OTHERS = [
     "raw/dbn/trades", "raw/dbn/mbp10", "raw/polygon/options", "raw/polygon/stocks", "raw/polygon/api", "raw/binance",
@@ -33,9 +32,7 @@ def declared_bronze() -> list[str]:
     found = []
     for path in sorted((PROJECT_DIR / "models" / "bronze").glob("*.yml")):
         for source in yaml.safe_load(path.read_text()).get("sources", []):
-            for table in source["tables"]:
-                family, _, rest = table["name"].partition("_")
-                found.append(f"bronze/{family}/{rest}" if family in MARKET else f"bronze/{table['name']}")
+            found += [f"bronze/{table['meta']['dataset']}" for table in source["tables"]]
     return found
 
 
