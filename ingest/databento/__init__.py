@@ -4,8 +4,9 @@
 through the official client, `download` brings files to disk, `run` is the call as a whole.
 """
 
+from ingest.databento.report import Report
 from ingest.databento.request import Query
-from ingest.databento.run import Report, fetch_and_land
+from ingest.databento.run import fetch_and_land
 from ingest.databento.vendor import Vendor
 
 __all__ = ["Query", "Report", "Vendor", "fetch_and_land"]

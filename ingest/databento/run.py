@@ -10,7 +10,6 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from filelock import FileLock, Timeout
 from ingest import dbn
 from ingest.databento.download import Deadline, WrongFile, fetch_batch_file, fetch_stream
 from ingest.databento.ledger import BATCH, STREAM, Order, is_landed, look_up, new_order, tidy
+from ingest.databento.report import Report, Row
 from ingest.databento.request import Query, Window, check_name, next_day
 from ingest.databento.vendor import Vendor, VendorFile, VendorRefusal
 from ingest.errors import FailedFile
@@ -36,42 +36,6 @@ _CLOCK_SKEW = datetime.timedelta(minutes=10)
 _POLL_FIRST_S, _POLL_LAST_S = 1.0, 30.0
 
 Progress = Callable[[str, int, int], None]  # file, bytes so far, bytes in all (0: not known)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One schema on one day. ``status``: ``to_order``, ``paid`` (ordered before, not landed), ``landed``,
-    ``already_landed``, ``quarantined`` or ``failed``. Cost and counts are the vendor's estimate, None where
-    it wasn't asked.
-    """
-
-    schema: str
-    date: str
-    status: str
-    record_count: int | None = None
-    billable_bytes: int | None = None
-    cost_usd: float | None = None
-    request_id: str | None = None
-    path: str | None = None
-    reason: str | None = None
-
-    def line(self) -> str:
-        told = f"{self.schema} {self.date}: {self.status.replace('_', ' ')}"
-        if self.reason:
-            return f"{told}: {self.reason}"
-        return told + (f", {self.record_count:,} records" if self.record_count is not None else "")
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of each window. ``cost_usd`` is what this call ordered, or would order."""
-
-    rows: list[Row] = field(default_factory=list)
-    cost_usd: float = 0.0
-
-    @property
-    def ok(self) -> bool:
-        return not any(r.status in ("failed", "quarantined") for r in self.rows)
 
 
 def fetch_and_land(
