@@ -40,7 +40,7 @@ def dbn(
     ] = MAX_BAD,
     as_json: Annotated[bool, typer.Option("--json", help="Print an array, one flat object a file.")] = False,
 ) -> None:
-    """Land trades and mbp-10 out of DBN files (versions 1 to 3, .dbn or .dbn.zst), each once and whole."""
+    """Land trades, books, orders, definitions and bars of DBN files (v1 to v3, plain or zstd), each once and whole."""
     if not paths and not recover:
         raise typer.BadParameter(
             "nothing was named, expected files or folders; or use --recover", param_hint="PATH…"

@@ -82,7 +82,7 @@ def test_hours_that_come_back_are_built_from_a_second_reading(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The book is built again from its first order on, whatever the hours of its events."""
-    records = orders(6000, seed=22)
+    records = orders(30_000, seed=22)
     third = len(records) // 3
     # By its own clock the middle third is an hour ahead of the others: the first hour is over, and comes back.
     records["ts_event"][third : 2 * third] += np.uint64(HOUR_NS)
