@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ingest.bronze_schema import ROW_GROUP_ROWS, BronzeSchema
 from ingest.parquet_footer import serves
@@ -153,6 +152,8 @@ class _ArrowWriter:
     """pyarrow's writer behind the encoder's few methods."""
 
     def __init__(self, path: Path, schema: BronzeSchema, metadata: dict[str, str]) -> None:
+        import pyarrow.parquet as pq  # noqa: PLC0415  # 9 MB, of which the encoder needs none
+
         self._path = path
         self._writer = pq.ParquetWriter(str(path), schema.arrow, **schema.parquet_options())
         self._writer.add_key_value_metadata(metadata)

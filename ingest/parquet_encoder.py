@@ -88,6 +88,8 @@ class ParquetEncoder:
         group = RowGroup(table.num_rows, self.bytes)
         for field, column in zip(self._schema, table.columns, strict=True):
             array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+            if pa.types.is_dictionary(array.type) and array.dictionary.null_count:
+                array = array.dictionary_decode()
             if array.null_count and not field.nullable:
                 raise ValueError(f"column {field.name} had {array.null_count} NULLs, expected none")
             group.chunks.append(self._write_chunk(field, array, scratch))
@@ -147,16 +149,13 @@ class _Page:
 
     def __init__(self, field: pa.Field, array: pa.Array, scratch: kernels.Scratch, *, delta: bool) -> None:
         self._physical = physical_type(field.type)
-        self._texts: pa.Array | None = None
+        self._texts: list[bytes] | None = None
         self.dictionary: bytes | None = None
         self.entries = 0
         if pa.types.is_string(array.type):
             array = _text_codes(array)
         if pa.types.is_dictionary(array.type):
-            self._texts = array.dictionary
-        elif pa.types.is_string(array.type):
-            self._set_plain_texts(array)
-            return
+            self._texts = [text.encode() for text in array.dictionary.to_pylist()]
         values = _numbers(array)
         if delta:
             self.encoding = Encoding.DELTA_BINARY_PACKED
@@ -174,9 +173,7 @@ class _Page:
         self.data = scratch.out[:length].data
         entries = scratch.entries[: self.entries]
         if self._texts is not None:
-            self._texts = self._texts.take(
-                pa.Array.from_buffers(pa.int64(), len(entries), [None, pa.py_buffer(entries)])
-            )
+            self._texts = [self._texts[i] for i in entries.tolist()]
             self.dictionary = _plain_texts(self._texts)
         else:
             self.dictionary = entries.astype(_WIDTHS[self._physical]).tobytes()
@@ -184,22 +181,16 @@ class _Page:
 
     def _set_plain(self, values: np.ndarray) -> None:
         if self._texts is not None:
-            places = values.astype(np.int64)
-            places = pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(places)])
-            self._set_plain_texts(self._texts.take(places))
+            self._texts = [self._texts[i] for i in values.tolist()]
+            self.data = _plain_texts(self._texts)
             return
         self.data = np.ascontiguousarray(values, _WIDTHS[self._physical]).view(np.uint8).data
         self._extremes = (values.min(), values.max()) if len(values) else None
 
-    def _set_plain_texts(self, array: pa.Array) -> None:
-        self.encoding, self._texts = Encoding.PLAIN, array
-        self.data = _plain_texts(array)
-
     def extremes(self) -> tuple[bytes, bytes]:
         """Least and greatest value in their plain form; of texts by their bytes."""
         if self._texts is not None:
-            texts = sorted(t.encode() for t in self._texts.unique().to_pylist())
-            return texts[0], texts[-1]
+            return min(self._texts), max(self._texts)
         width = _WIDTHS[self._physical].itemsize
         least, greatest = (int(v).to_bytes(width, "little", signed=True) for v in self._extremes)
         return least, greatest
@@ -254,20 +245,13 @@ def _numbers(array: pa.Array) -> np.ndarray:
     return np.ascontiguousarray(values)
 
 
-def _text_codes(array: pa.Array) -> pa.Array:
-    """Texts without NULLs; as a dictionary where they repeat, plain where they hardly do."""
-    array = array.drop_null()
-    coded = array.dictionary_encode()
-    few = len(coded.dictionary) <= min(kernels.MAX_CARDINALITY, max(1, len(array) // 2))
-    return coded if few else array
+def _text_codes(array: pa.Array) -> pa.DictionaryArray:
+    """Texts without their NULLs as a dictionary."""
+    if array.null_count == len(array):
+        return pa.DictionaryArray.from_arrays(pa.nulls(0, pa.int32()), pa.nulls(0, pa.string()))
+    return array.drop_null().dictionary_encode()
 
 
-def _plain_texts(array: pa.Array) -> bytes:
-    n = len(array)
-    if not n:
-        return b""
-    _, ends, data = array.buffers()
-    ends = np.frombuffer(ends, np.int32)[array.offset : array.offset + n + 1]
-    data = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
-    out = np.empty(int(ends[-1] - ends[0]) + 4 * n, np.uint8)
-    return out[: kernels.encode_texts(ends, data, n, out)].tobytes()
+def _plain_texts(texts: list[bytes]) -> bytes:
+    """Texts as PLAIN BYTE_ARRAY: each its length in 4 bytes, then its bytes."""
+    return b"".join(part for text in texts for part in (len(text).to_bytes(4, "little"), text))

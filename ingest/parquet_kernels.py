@@ -306,21 +306,3 @@ def encode_delta(values, out):
             if bits:
                 at = _pack(deltas[begin : begin + _MINIBLOCK], _MINIBLOCK, bits, out, at)
     return at, low, high
-
-
-@njit([types.int64(_I32, _U8, types.int64, _U8)], cache=True)
-def encode_texts(ends, data, n, out):
-    """Texts as PLAIN BYTE_ARRAY: each its length in 4 bytes, then its bytes.
-
-    ``ends`` (n + 1,) are Arrow's offsets into ``data``; returns the length in ``out``.
-    """
-    at = 0
-    for i in range(n):
-        length = ends[i + 1] - ends[i]
-        for k in range(4):
-            out[at + k] = (length >> (8 * k)) & 255
-        at += 4
-        for k in range(ends[i], ends[i + 1]):
-            out[at] = data[k]
-            at += 1
-    return at

@@ -10,12 +10,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lake.atomic import fsync_file, sha256_file
 from lake.digest import ContentDigest
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 SCHEMA = pa.schema(
     [
@@ -143,6 +146,8 @@ class RejectWriter:
 
     def _open(self, date: str) -> _Date:
         path = self.stage / f"rejects,{self.dataset},date={date},part-{self.batch_id[:8]}-000.parquet"
+        import pyarrow.parquet as pq  # noqa: PLC0415  # 9 MB, which a load without a bad row saves
+
         writer = pq.ParquetWriter(path, SCHEMA, compression="zstd", compression_level=3, store_schema=False)
         part = self._dates[date] = _Date(path, writer, ContentDigest(SCHEMA, LINEAGE))
         return part

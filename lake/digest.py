@@ -13,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 
 class UndigestibleType(TypeError):
@@ -162,6 +160,8 @@ class _Column:
         if self.type == "string":
             self._update_strings(array)
         elif self.lengths is not None:
+            import pyarrow.compute as pc  # noqa: PLC0415
+
             lengths = _fill(pc.list_value_length(array), 0).cast(pa.int32())
             self.lengths.update(_buffer(lengths, np.dtype("<i4")).data)
             self.children[0].update(pc.list_flatten(array))
@@ -235,7 +235,7 @@ class _Column:
 
 
 def _fill(array: pa.Array, value: object) -> pa.Array:
-    return pc.fill_null(array, value) if array.null_count else array
+    return array.fill_null(value) if array.null_count else array
 
 
 # Not array.to_numpy: its first call imports pandas, 0.1 s and 50 MB.
@@ -254,8 +254,10 @@ def _number_type(t: pa.DataType) -> np.dtype:
 
 def _is_valid(array: pa.Array) -> np.ndarray:
     """Boolean (n,): which rows are not NULL."""
-    valid = pc.is_valid(array)
-    return _bits(valid.buffers()[1], valid.offset, len(array))
+    if pa.types.is_dictionary(array.type):  # a number may stand for a NULL in the dictionary
+        array = array.is_valid()
+        return _bits(array.buffers()[1], array.offset, len(array))
+    return _bits(array.buffers()[0], array.offset, len(array))
 
 
 def _bits(buffer: pa.Buffer, offset: int, n: int) -> np.ndarray:
@@ -337,6 +339,8 @@ def table_digest(table: pa.Table, exclude: Collection[str] = ()) -> str:
 
 def file_digest(path: Path, exclude: Collection[str] = ()) -> str:
     """Content digest of a Parquet file, one row group at a time: memory is bounded by a row group."""
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     with pq.ParquetFile(path) as file:
         digest = ContentDigest(file.schema_arrow, exclude)
         for batch in file.iter_batches(batch_size=122_880, use_threads=False):

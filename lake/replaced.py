@@ -9,10 +9,13 @@ import hashlib
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lake import atomic
-from lake.merge import Part
 from lake.paths import bronze_dir, lake_dir
+
+if TYPE_CHECKING:
+    from lake.merge import Part
 
 COMPACTED, ARCHIVED = "compacted", "archived"
 _PREFIX = {COMPACTED: "compact", ARCHIVED: "archive"}
@@ -58,8 +61,10 @@ class Replacement:
     def file(self, root: Path) -> Path:
         return lake_dir(root) / self.path
 
-    def as_parts(self, root: Path) -> list[Part]:
+    def as_parts(self, root: Path) -> "list[Part]":
         """The replaced files as `lake.merge` checks them."""
+        from lake.merge import Part  # noqa: PLC0415  # 18 MB of pyarrow's modules, which readers of bronze don't need
+
         return [Part(bronze_dir(root) / p.path, p.delivery_id, p.rows, p.content_digest) for p in self.parts]
 
     def record_path(self, root: Path) -> Path:
