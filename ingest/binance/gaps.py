@@ -8,12 +8,15 @@ Source: spec/execution.md 3.6.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.binance.kinds import AGG_TRADES, FIXED_INTERVALS_S, KLINES, Kind
+from lake import atomic
+from lake.paths import receipts_dir
 
 MOST_TOLD = 1_000  # holes in one record; what is more is counted
 
@@ -107,3 +110,17 @@ class Gaps:
                 first, last = before[1] + 1, after[0] - 1
                 gaps.append(Gap(names, first, last, last - first + 1, before[3] * 1000, after[2] * 1000))
         return gaps
+
+
+def recorded_gaps(root: Path, dataset: str) -> list[dict]:
+    """The holes that the receipts of ``dataset`` tell, each with its file as ``path``, in order of key and time.
+
+    They are those of one file each: what another file brings may fill one. Rows decide, as
+    ``monitoring.agg_trade_gaps`` reads them.
+    """
+    gaps = []
+    for path in receipts_dir(root).glob("load-*.json"):
+        receipt = atomic.read_json(path)
+        if receipt["dataset"] == dataset and receipt["status"] == "landed":
+            gaps += [{"path": receipt["path"], **gap} for gap in receipt["gaps"]]
+    return sorted(gaps, key=lambda gap: (sorted(gap["key"].items()), gap["from_ns"], gap["path"]))

@@ -11,6 +11,7 @@ import duckdb
 import pytest
 
 import ingest.binance.load as load_module
+from ingest.binance.gaps import recorded_gaps
 from ingest.binance.load import find_files, ingest_files
 from ingest.binance.report import Options, Report
 from ingest.errors import FailedFile, RefusedFile
@@ -71,6 +72,12 @@ def test_an_archive_day_lands_with_all_its_hours(root, tmp_path):
     assert (receipt["gap_count"], receipt["missing_count"]) == (1, 5)
     assert receipt["gaps"][0]["key"] == {"market": "spot", "symbol": "BTCUSDC"}
     assert (root / receipt["path"]).read_bytes() == path.read_bytes()
+    (gap,) = recorded_gaps(root, "agg_trades")
+    assert (gap["path"], gap["reason"]) == (
+        f"raw/binance/{NAME}.zip",
+        "agg_id 3000000100 to 3000000104 missing, 5 in all",
+    )
+    assert recorded_gaps(root, "klines") == []
 
 
 def test_the_same_bytes_again_add_nothing(root, tmp_path):
