@@ -5,7 +5,6 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lake.commits import Partition, read_partitions
 
@@ -36,6 +35,8 @@ def read(
     if not found:
         raise NoSuchDataset(f"lake/{folder} has no committed partition under {root}; run `dbt build` first")
     wanted = None if columns is None else [c for c in columns if c != "session_date"]
+    import pyarrow.parquet as pq  # noqa: PLC0415  # 9 MB, which who lists partitions doesn't need
+
     tables = []
     for partition in found:
         table = pq.read_table(partition.file, columns=wanted, partitioning=None)
