@@ -253,6 +253,11 @@ def test_what_is_known_and_not_ours_is_counted(tmp_path):
     assert len(found.rows("prints")) == 1
 
 
+def test_a_row_with_a_new_field_is_not_taken_for_something_else(tmp_path):
+    assert one(tmp_path, fill(result="x", status=1), "trades")["_extra"] == '{"result":"x","status":1}'
+    assert rejected(tmp_path, {"result": None, "id": 1, "price": "1"})[0] == "EVENT_TYPE"
+
+
 def test_an_error_of_the_vendor_is_no_empty_answer(tmp_path):
     assert rejected(tmp_path, {"code": -1121, "msg": "Invalid symbol."})[0] == "VENDOR_ERROR"
 
