@@ -68,6 +68,25 @@ def ingest(scratch: Path, share: float, runs: int) -> Measured:
     ], {**found, **peak}
 
 
+def polygon(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_polygon  # noqa: PLC0415
+
+    rows = max(int(bench_polygon.ROWS * share), 100_000)
+    found = bench_polygon.measure(scratch / "polygon", rows=rows, repeats=runs)
+    peaks = {n: bench_polygon.peak_memory(scratch / "polygon", rows=n * rows) / 1e6 for n in (1, 3)}
+    return [
+        Figure(
+            "polygon",
+            "option csv.gz → bronze, CPU against DuckDB's read_csv, sort, COPY",
+            found["cpu_ratio"],
+            1.3,
+        ),
+        Figure(
+            "polygon", "the same, peak memory of three times the rows against one", peaks[3] / peaks[1], 1.3
+        ),
+    ], {**found, "peak_mb": peaks}
+
+
 def simulator(scratch: Path, share: float, runs: int) -> Measured:
     import shutil  # noqa: PLC0415
     import statistics  # noqa: PLC0415
@@ -159,8 +178,20 @@ def days(scratch: Path, share: float, runs: int) -> Measured:
     ], found
 
 
+def commit(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_commit  # noqa: PLC0415
+
+    found = bench_commit.measure(scratch / "commit", runs=runs)
+    what = "one commit into 100,000 partitions against one into 100"
+    return [
+        Figure("commit", f"{what}, time", found["wall_ratio"], 1.2),
+        Figure("commit", "the same, CPU", found["cpu_ratio"], 1.2),
+        Figure("commit", "the same, bytes written", found["bytes_ratio"], 1.2),
+    ], found
+
+
 BENCHES: dict[str, Callable[[Path, float, int], Measured]] = {
-    f.__name__: f for f in (simulator, ingest, book_tape, barrier, tape, bars, days)
+    f.__name__: f for f in (simulator, ingest, polygon, book_tape, barrier, tape, bars, days, commit)
 }
 
 

@@ -82,21 +82,20 @@ class SortedRows:
 
     def spill(self) -> None:
         """Sort what is in memory into a run on disk."""
-        self._runs.append(self._write_run(iter([self.sorted_batch()])))
+        self._runs.append(self._write_run(self.sorted_batches(self.merge_rows)))
         self._forget()
 
     def finish(self) -> list[BronzeFile]:
         """Write the bronze files, by (key, date, hour)."""
         if not self._runs:
-            batches = [self.sorted_batch()] if self.rows else []
-            self._forget()
-            return list(self._write(iter(batches)))
+            return list(self._write(self.sorted_batches(self.row_group_rows) if self.rows else iter(())))
         if self.rows:
             self.spill()
         self.columns = empty_columns(0)
         while len(self._runs) > MERGE_RUNS:
             first, self._runs = self._runs[:MERGE_RUNS], self._runs[MERGE_RUNS:]
-            self._runs.append(self._write_run(_merged(first)))
+            # First again: runs stay in the order of their lines.
+            self._runs.insert(0, self._write_run(_merged(first)))
             for run in first:
                 run.unlink()
         files = list(self._write(_merged(self._runs)))
@@ -121,37 +120,41 @@ class SortedRows:
     def _forget(self) -> None:
         self.rows, self.extra, self.extra_bytes = 0, [], 0
 
-    def sorted_batch(self) -> pa.RecordBatch:
-        """The rows in memory by (root, ts_event_ns, ordinal), at least one."""
+    def sorted_batches(self, rows: int) -> Iterator[pa.RecordBatch]:
+        """The rows in memory, at least one, by (root, ts_event_ns, ordinal); so many at a time, for a copy of all
+        of them would double the memory.
+        """
         c, n = self.columns, self.rows
         ts, root = c.ts_event_ns[:n], c.root[:n]
         low, high = int(ts.min()), int(ts.max())
         self.ts_min_ns = low if self.ts_min_ns is None else min(low, self.ts_min_ns)
         self.ts_max_ns = high if self.ts_max_ns is None else max(high, self.ts_max_ns)
-        # Stable sorts keep the order of the file, which is that of the ordinals.
-        order = np.argsort(ts, kind="stable")
-        if len(self.roots) > 1:
-            order = order[np.argsort(root[order], kind="stable")]
-        arrays = {
-            "ts_event_ns": pa.array(ts),
-            "ordinal": pa.array(c.ordinal[:n]),
-            "root": pa.array(root),
-            "ts_recv_ns": _nullable(c.ts_recv_ns[:n]),
-            "_extra": pa.array(self.extra, pa.string()) if self.extra else pa.nulls(n, pa.string()),
-            "expiry": pa.array(c.expiry[:n]),
-            "strike": pa.array(c.strike[:n]),
-            "right": pa.array(c.right[:n]),
-            "price": pa.array(c.price[:n]),
-            "size": pa.array(c.size[:n]),
-            "exchange": _nullable(c.exchange[:n]),
-            "conditions": _conditions(c, n),
-            "sequence": _nullable(c.sequence[:n]),
-            "trade_id": pa.nulls(n, pa.string()) if self.kind.is_option else _ids(c, n),
-            "correction": _nullable(c.correction[:n]),
-        }
-        indices = pa.array(order)
-        taken = [a if a.null_count == n else a.take(indices) for a in arrays.values()]
-        return pa.RecordBatch.from_arrays(taken, schema=_RUN_SCHEMA)
+        order = _order(root, ts)
+        conditions = _conditions(c, n)
+        ids = None if self.kind.is_option else _ids(c, n)
+        for at in range(0, n, rows):
+            part = order[at : at + rows]
+            indices, nothing = pa.array(part), pa.nulls(len(part), pa.string())
+            yield pa.RecordBatch.from_arrays(
+                [
+                    pa.array(ts[part]),
+                    pa.array(c.ordinal[part]),
+                    pa.array(root[part]),
+                    _nullable(c.ts_recv_ns[part]),
+                    pa.array([self.extra[i] for i in part], pa.string()) if self.extra else nothing,
+                    pa.array(c.expiry[part]),
+                    pa.array(c.strike[part]),
+                    pa.array(c.right[part]),
+                    pa.array(c.price[part]),
+                    pa.array(c.size[part]),
+                    _nullable(c.exchange[part]),
+                    conditions.take(indices),
+                    _nullable(c.sequence[part]),
+                    nothing if ids is None else ids.take(indices),
+                    _nullable(c.correction[part]),
+                ],
+                schema=_RUN_SCHEMA,
+            )
 
     def _write(self, batches: Iterator[pa.RecordBatch]) -> Iterator[BronzeFile]:
         """One file after the other: in this order no two are open at once."""
@@ -269,6 +272,17 @@ def _nullable(values: np.ndarray) -> pa.Array:
     )
 
 
+def _order(root: np.ndarray, ts: np.ndarray) -> np.ndarray:
+    """What sorts rows by (root, ts_event_ns, ordinal) that stand in the order of their ordinals.
+
+    Two stable sorts, which are quick on rows that are sorted piece by piece, as those of tickers and runs are.
+    """
+    order = np.argsort(ts, kind="stable")
+    if root.min() != root.max():
+        order = order[np.argsort(root[order], kind="stable")]
+    return order
+
+
 def _offsets(ends: np.ndarray) -> np.ndarray:
     offsets = np.empty(len(ends) + 1, dtype=np.int32)
     offsets[0] = 0
@@ -320,7 +334,7 @@ class _Run:
     """A sorted run on disk, one batch of it in memory."""
 
     def __init__(self, path: Path) -> None:
-        self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        self._reader = pa.ipc.open_file(pa.OSFile(str(path)))
         self._next = 0
         self.batch: pa.RecordBatch | None = None
         self.advance(0)
@@ -350,7 +364,10 @@ class _Run:
 
 
 def _merged(paths: list[Path]) -> Iterator[pa.RecordBatch]:
-    """The rows of all runs in order: up to where the first batch in memory ends, sorted, and on."""
+    """The rows of all runs in order: up to where the first batch in memory ends, sorted, and on.
+
+    ``paths`` are in the order of the lines that they hold.
+    """
     runs = [_Run(p) for p in paths]
     while runs := [r for r in runs if r.batch is not None]:
         cut = min(r.key(r.batch.num_rows - 1) for r in runs)
@@ -361,6 +378,7 @@ def _merged(paths: list[Path]) -> Iterator[pa.RecordBatch]:
                 run.advance(rows)
         batch = pa.concat_batches(parts)
         if len(parts) > 1:
-            keys = [batch.column(c).to_numpy() for c in ("ordinal", "ts_event_ns", "root")]
-            batch = batch.take(pa.array(np.lexsort(keys)))
+            batch = batch.take(
+                pa.array(_order(*(batch.column(c).to_numpy() for c in ("root", "ts_event_ns"))))
+            )
         yield batch

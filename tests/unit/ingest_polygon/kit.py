@@ -97,7 +97,7 @@ def parse(
 def _rows(file: FlatFile) -> dict[int, dict]:
     if not file.rows.rows:
         return {}
-    batch = file.rows.sorted_batch()
+    (batch,) = file.rows.sorted_batches(file.rows.rows)
     assert len(set(batch.column("root").to_pylist())) == 1, "expected one wanted root"
     rows = file.rows.bronze_table(batch).to_pylist()
     assert rows == sorted(rows, key=lambda r: (r["ts_event_ns"], r["ordinal"]))
