@@ -1,6 +1,7 @@
 """Killed, out of space, or two at once: readers see whole deliveries, and the next ingest mends the rest."""
 
 import errno
+import itertools
 import json
 import logging
 import os
@@ -15,52 +16,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-import ingest.landing
+from cli.ingest import app
 from ingest.dbn import ingest as ingest_dbn
+from ingest.landing import Delivery, hash_source, recover_interrupted
+from ingest.orphans import sweep_orphans
 from lake.bronze import visible_files
 from tests.unit.ingest import dbn_kit as kit
 from tests.unit.ingest.dbn_kit import DAY_NS, HOUR_NS, records, snapshot, write_dbn
+from tests.unit.ingest.interrupted_child import Child
+from tests.unit.ingest.interrupted_child import run as run_child
 
 SEED = 20251215
 
-# Runs in a process of its own: counts the file system events that Python reports (open, rename, mkdir, unlink, …)
-# and kills itself at the n-th, so that every step of a landing is hit, not only the long ones.
-CHILD = """
-import os, pathlib, signal, sys
-root, source, kill_at = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
-from ingest.dbn import ingest
-events = 0
-def hook(event, args):
-    global events
-    if event == "open" or event.startswith(("os.", "shutil.", "tempfile.")):
-        path = next((a for a in args if isinstance(a, (str, os.PathLike))), "")
-        if str(path).startswith(str(root)):
-            events += 1
-            if events == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(hook)
-report = ingest(root, [source])
-print(events)
-sys.exit(not report.ok)
-"""
-
 
 def sources(folder: Path) -> Path:
-    """Three files, one bad: landings with several hours and dates, and a quarantine."""
+    """Three files, one bad: landings with several hours and dates, rows kept aside, and a quarantine."""
     late = records("trades", 200, start_ns=DAY_NS + 23 * HOUR_NS + 1800 * 10**9, step_ns=18 * 10**9)
+    late["size"][[3, 197]] = 0
     write_dbn(folder / "a.trades.dbn.zst", "trades", late)
     write_dbn(folder / "b.mbp-10.dbn.zst", "mbp-10", records("mbp-10", 120, step_ns=60 * 10**9))
     bad = write_dbn(folder / "c.trades.dbn.zst", "trades", records("trades", 100, seed=7))
     bad.write_bytes(bad.read_bytes()[:-3])
     return folder
-
-
-def run_child(root: Path, source: Path, kill_at: int) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-c", CHILD, str(root), str(source), str(kill_at)],
-        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3],
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +48,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, i
     folder = tmp_path_factory.mktemp("undisturbed")
     source = sources(folder / "in")
     done = run_child(folder / "lake", source, 0)
-    assert done.returncode == 1, done.stderr  # the bad file
-    return source, snapshot(folder / "lake"), int(done.stdout)
+    assert (done.code, done.ok) == (0, False)  # the bad file
+    return source, snapshot(folder / "lake"), done.events
 
 
 def assert_whole_deliveries(root: Path, expected: dict) -> None:
@@ -81,8 +60,18 @@ def assert_whole_deliveries(root: Path, expected: dict) -> None:
         seen.setdefault(file.delivery_id, set()).add(relative)
         assert file.path.is_file()
     for delivery_id, files in seen.items():
-        assert files == {p for p in expected["files"] if f"part-{delivery_id[:8]}-" in p}
+        expected_files = {p for p in expected["files"] if f"part-{delivery_id[:8]}-" in p}
+        assert files == {p for p in expected_files if "/_rejects/" not in p}
+        assert all((root / p).is_file() for p in expected_files)
         assert f"raw/_metadata/receipt-{delivery_id}.json" in expected["files"]
+
+
+def visible_names(root: Path) -> set[str]:
+    """What receipts stand for, rejects included, relative."""
+    names = {str(f.path.relative_to(root)) for f in visible_files(root)}
+    for path in (root / "raw" / "_metadata").glob("receipt-*.json"):
+        names |= {f"lake/bronze/{f['path']}" for f in json.loads(path.read_text())["rejects"]}
+    return names
 
 
 def _chance(number: int, low: int, high: int) -> int:
@@ -92,7 +81,7 @@ def _chance(number: int, low: int, high: int) -> int:
 def kill_and_mend(root: Path, source: Path, expected: dict, kills: list[int]) -> None:
     for kill_at in kills:
         done = run_child(root, source, kill_at)
-        assert done.returncode == -signal.SIGKILL, (kill_at, done.stderr)
+        assert done.code == -signal.SIGKILL, kill_at
         assert_whole_deliveries(root, expected)
     report = ingest_dbn(root, [source])
     assert sorted(f.status for f in report.files if f.ok) in (
@@ -104,7 +93,8 @@ def kill_and_mend(root: Path, source: Path, expected: dict, kills: list[int]) ->
 def test_the_child_meets_every_step(undisturbed: tuple[Path, dict, int]) -> None:
     _, expected, events = undisturbed
     assert events > 80
-    assert len([p for p in expected["files"] if p.endswith(".parquet")]) >= 4
+    assert len([p for p in expected["files"] if "/_rejects/" not in p and p.endswith(".parquet")]) >= 4
+    assert len([p for p in expected["files"] if "/_rejects/" in p]) == 2
 
 
 @pytest.mark.parametrize("number", range(8))
@@ -143,17 +133,16 @@ def test_a_killed_landing_of_a_file_refused_before_is_mended(
         assert ingest_dbn(tmp_path / "refused", [source]).files[0].status == "quarantined"
     shutil.copytree(tmp_path / "refused", tmp_path / "lake")
     done = run_child(tmp_path / "lake", source, 0)
-    assert done.returncode == 0, done.stderr
-    expected, events = snapshot(tmp_path / "lake"), int(done.stdout)
+    assert done.ok
+    expected, events = snapshot(tmp_path / "lake"), done.events
     assert not any(p.startswith("raw/_quarantine") for p in expected["files"])
     for eighth in range(2, 8):
         root = tmp_path / str(eighth)
         shutil.copytree(tmp_path / "refused", root)
-        assert run_child(root, source, events * eighth // 8).returncode == -signal.SIGKILL
+        assert run_child(root, source, events * eighth // 8).code == -signal.SIGKILL
         assert_whole_deliveries(root, expected)
         ingest_dbn(root, [])
-        visible = {str(f.path.relative_to(root)) for f in visible_files(root)}
-        assert {p for p in kit.tree(root) if p.endswith(".parquet")} == visible
+        assert {p for p in kit.tree(root) if p.endswith(".parquet")} == visible_names(root)
         assert ingest_dbn(root, [source]).ok
         assert snapshot(root) == expected
 
@@ -167,13 +156,44 @@ def test_recover_removes_what_no_commit_lists_and_lands_raw_files(
     ingest_dbn(root, [source])
     victim = next(f for f in visible_files(root) if f.schema == "futures.mbp10.v1")
     (root / "raw" / "_metadata" / f"receipt-{victim.delivery_id}.json").unlink()
-    orphan = victim.path.parent.parent / "hour=23" / "part-00000000-000.parquet"
-    orphan.parent.mkdir()
-    shutil.copy(victim.path, orphan)
+    rejects = root / "lake" / "bronze" / "_rejects" / "dataset=futures_trades" / "date=2025-12-20"
+    orphans = [
+        victim.path.parent.parent / "hour=23" / "part-00000000-000.parquet",
+        victim.path.parent / "foreign.parquet",
+        rejects / "part-00000000-000.parquet",
+    ]
+    windows = (
+        root / "lake" / "bronze" / "events" / "date=2025-12-15" / "part-0001.parquet"
+    )  # not ours to judge
+    for path in [*orphans, windows]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(victim.path, path)
     report = ingest_dbn(root, [], recover=True)
-    assert str(orphan.relative_to(root)) in report.removed
+    assert {str(p.relative_to(root)) for p in orphans} <= set(report.removed)
     assert [f.status for f in report.files] == ["landed", "already_landed"]
-    assert snapshot(root) == expected
+    assert windows.is_file()
+    windows.unlink()
+    found = snapshot(root)
+    found["files"] -= {"raw/manifest.json", "lake/bronze/manifest.json"}
+    assert found == expected
+
+
+def test_recover_leaves_alone_what_somebody_is_landing(
+    tmp_path: Path, undisturbed: tuple[Path, dict, int]
+) -> None:
+    source, expected, _ = undisturbed
+    root = tmp_path / "lake"
+    child, file = stopped_in_publish(root, source / "a.trades.dbn.zst")
+    try:
+        assert not visible_files(root)
+        assert recover_interrupted(root) == 0
+        assert sweep_orphans(root) == []
+        assert file.is_file()
+    finally:
+        child.go_on()
+    assert child.ok
+    assert_whole_deliveries(root, expected)
+    assert len(visible_files(root)) > 1
 
 
 # --- full disks --------------------------------------------------------------------------------------------------
@@ -188,6 +208,8 @@ class Faults:
             "ingest.landing.os": ("replace", "fsync"),
             "lake.atomic": ("write_json", "fsync_dir"),
             "ingest.bronze_writer.pq": ("ParquetWriter",),
+            "ingest.rejects.pq": ("ParquetWriter",),
+            "ingest.rejects": ("fsync_file",),
             "ingest.bronze_writer.PartitionWriter": ("write", "close"),
             "ingest.landing.Path": ("mkdir",),
             "ingest.landing": ("open",),
@@ -244,8 +266,7 @@ def fill_disk_at(fail_at: int, root: Path, source: Path, expected: dict, faults:
     faults.fail_at = 0
     assert_whole_deliveries(root, expected)
     assert kit.tree(root) <= expected["files"]
-    visible = {str(f.path.relative_to(root)) for f in visible_files(root)}
-    assert {p for p in kit.tree(root) if p.endswith(".parquet")} == visible
+    assert {p for p in kit.tree(root) if p.endswith(".parquet")} == visible_names(root)
     ingest_dbn(root, [source])
     assert snapshot(root) == expected
     return landed
@@ -315,38 +336,144 @@ def test_a_really_full_disk_is_told_and_cleaned(
     assert snapshot(root) == snapshot(tmp_path / "lake")
 
 
+def test_a_read_only_lake_is_told_and_left_as_it_is(
+    tmp_path: Path, small_disk: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = write_dbn(tmp_path / "a.dbn", "trades", records("trades", 20))
+    second = write_dbn(tmp_path / "b.dbn", "trades", records("trades", 30, seed=2))
+    disk = small_disk(4 << 20)
+    root = disk / "lake"
+    assert ingest_dbn(root, [first]).ok
+    before = snapshot(root)
+    monkeypatch.setenv("LAKE_ROOT", str(root))
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    try:
+        result = CliRunner().invoke(app, ["dbn", str(second)])
+        assert isinstance(result.exception, OSError)
+        assert result.exception.errno == errno.EROFS
+        assert snapshot(root) == before
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    assert ingest_dbn(root, [second]).ok
+
+
 # --- two at once -------------------------------------------------------------------------------------------------
 
 
-def test_a_second_ingest_waits_for_the_first(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def stopped_in_publish(root: Path, source: Path) -> tuple[Child, Path]:
+    """A child that stands still (SIGSTOP) with a file in place and no receipt yet; and that file."""
+    child = Child(root, source, stop_at="-receipt-")
+    child.wait_until_stopped()
+    assert not list(root.glob("raw/_metadata/receipt-*"))
+    return child, next(p for p in root.glob("lake/bronze/futures/*/symbol=*/**/*.parquet") if p.is_file())
+
+
+def test_a_second_call_with_the_same_file_waits_and_one_with_another_does_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = write_dbn(tmp_path / "a.dbn", "trades", records("trades", 20))
+    other = write_dbn(tmp_path / "b.dbn", "trades", records("trades", 30, seed=2))
     root = tmp_path / "lake"
     reports = []
-    with ingest.landing.ingest_lock(root), caplog.at_level(logging.WARNING):
+    with Delivery(root, path, hash_source(path)), caplog.at_level(logging.WARNING):
         second = threading.Thread(target=lambda: reports.append(ingest_dbn(root, [path])))
         second.start()
         deadline = time.monotonic() + 30
         while not caplog.records and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert f"another ingest (process {os.getpid()})" in caplog.text
+        assert "another process holds the delivery of a.dbn; waiting for it" in caplog.text
+        assert ingest_dbn(root, [other]).files[0].status == "landed"
         assert not reports
     second.join(30)
     assert [f.status for f in reports[0].files] == ["landed"]
+    assert kit.tree(root) & {str(p) for p in (root / "lake" / "_stage").iterdir()} == set()
+
+
+def test_a_second_call_finds_what_the_first_has_landed(tmp_path: Path) -> None:
+    path = write_dbn(tmp_path / "a.dbn", "trades", records("trades", 20))
+    root = tmp_path / "lake"
+    child, _ = stopped_in_publish(root, path)
+    reports = []
+    second = threading.Thread(target=lambda: reports.append(ingest_dbn(root, [path])))
+    second.start()
+    second.join(0.3)
+    assert not reports
+    child.go_on()
+    second.join(30)
+    assert (child.ok, [f.status for f in reports[0].files]) == (True, ["already_landed"])
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_two_ingests_at_once_on_one_hour(tmp_path: Path, kill: bool) -> None:
+    """One stands still between its files and its receipt, or dies there; the other lands into the same folder."""
+    first = write_dbn(tmp_path / "x" / "day.dbn.zst", "trades", records("trades", 50, seed=1))
+    second = write_dbn(tmp_path / "y" / "day.dbn.zst", "trades", records("trades", 70, seed=2))
+    root, quiet = tmp_path / "lake", tmp_path / "expected"
+    ingest_dbn(quiet, [first])
+    ingest_dbn(quiet, [second])
+    child, placed = stopped_in_publish(root, first)
+    if kill:
+        child.kill()
+    assert ingest_dbn(root, [second]).ok
+    assert [f.rows for f in visible_files(root)] == [70]
+    if kill:
+        assert not placed.exists()
+        # The raw name was given back, so the second has it now.
+        assert kit.tree(root) & {"raw/dbn/trades/day.dbn.zst"}
+        assert ingest_dbn(root, [first]).ok
+    else:
+        assert placed.exists()
+        assert child.go_on().ok
+        assert snapshot(root) == snapshot(quiet)
+    assert sorted(f.rows for f in visible_files(root)) == [50, 70]
+    raw = {hash_source(p) for p in (root / "raw" / "dbn" / "trades").iterdir()}
+    assert raw == {hash_source(first), hash_source(second)}
+
+
+def test_what_a_dead_ingest_planned_is_not_taken_from_another(tmp_path: Path) -> None:
+    """It had planned a raw name and died; another delivery has that name by the time of the cleaning up."""
+    first = write_dbn(tmp_path / "x" / "day.dbn.zst", "trades", records("trades", 50, seed=1))
+    second = write_dbn(tmp_path / "y" / "day.dbn.zst", "trades", records("trades", 70, seed=2))
+    root = tmp_path / "lake"
+    child, _ = stopped_in_publish(root, first)
+    child.kill()
+    stage = next((root / "lake" / "_stage").glob("ingest-*/plan.json")).parent
+    aside = stage.rename(tmp_path / "stage")
+    (root / "raw" / "dbn" / "trades" / "day.dbn.zst").unlink()
+    assert ingest_dbn(root, [second]).ok
+    shutil.copytree(aside, stage)
+    assert ingest_dbn(root, []).recovered == 1
+    assert [f.rows for f in visible_files(root)] == [70]
+    assert hash_source(root / "raw" / "dbn" / "trades" / "day.dbn.zst") == hash_source(second)
+
+
+def test_clocks_that_jump_change_nothing(
+    tmp_path: Path, undisturbed: tuple[Path, dict, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Times of files and of the machine lie in the past and in the future in turns, before and after a kill."""
+    source, expected, events = undisturbed
+    root = tmp_path / "lake"
+    copy = shutil.copytree(source, tmp_path / "in")
+    for number, share in enumerate((2, 4, 6)):
+        assert run_child(root, copy, events * share // 8).code == -signal.SIGKILL
+        for path in [*root.rglob("*"), *copy.iterdir()]:
+            years = (1, 4_000_000_000)[(number + len(path.name)) % 2]
+            os.utime(path, (years, years))
+    clock = itertools.cycle([1.0, 4e9, 2e9, 3.0])
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    monkeypatch.setattr(time, "time_ns", lambda: int(next(clock) * 1e9))
+    for when in ("2099-01-01T00:00:00Z", "1971-01-01T00:00:00Z"):
+        monkeypatch.setattr("ingest.dbn.now_utc", lambda when=when: when)
+        ingest_dbn(root, [copy])
+        assert snapshot(root) == expected
 
 
 def test_ingests_at_once_land_each_file_once(tmp_path: Path, undisturbed: tuple[Path, dict, int]) -> None:
     source, expected, _ = undisturbed
     root = tmp_path / "lake"
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(root), str(source), "0"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(__file__).parents[3],
-        )
-        for _ in range(3)
-    ]  # fmt: skip
+    children = [Child(root, source) for _ in range(3)]
     for child in children:
-        child.communicate(timeout=120)
-        assert child.returncode == 1
+        assert child.wait().code == 0
     assert snapshot(root) == expected
     runs = [json.loads(p.read_text())["counts"] for p in (root / "_meta" / "runs").glob("*.json")]
     assert sum(r["landed"] for r in runs) == 2
