@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lake import bronze, calendar, code, params
+from lake import bronze, calendar, code, params, windows
 from lake.commits import Partition, read_partitions
 
 
@@ -51,6 +51,15 @@ class _Bronze:
     name: str
     by_session: dict[str, list[bronze.BronzeFile]]
     shared: set[tuple]
+
+
+@dataclass
+class _Windows:
+    """Execution bronze of one source by UTC date: the files to read, and what build keys see of its windows."""
+
+    name: str
+    files: dict[str, list[Path]]
+    inputs: dict[str, dict[str, str]]
 
 
 def meta(node: dict) -> dict:
@@ -115,7 +124,8 @@ def plan(
         code_digest=code.digest(files),
         parents=[(p, parent_partitions[p["unique_id"]]) for p in parents],
     )
-    bronzes = _bronzes(root, sources, node, visible)
+    bronzes = _bronzes(root, [s for s in sources if not s["meta"].get("windows")], node, visible)
+    windowed = [_windows(root, s["name"]) for s in sources if s["meta"].get("windows")]
     _check_reads(node, parents, sources)
 
     if per_params(node):
@@ -125,12 +135,14 @@ def plan(
     for values in sets:
         folder_params = values.digest8 if per_params(node) else None
         # A committed date whose inputs are gone is due as well: it is built anew from what is left.
-        dates = {d for (p, d) in committed if p == folder_params}
+        dates = {d for (p, d) in committed if p == folder_params}.union(*(w.inputs for w in windowed))
         for date in sorted(dates | _candidates(node, parents, parent_partitions, bronzes, values)):
             result.total += 1
             if (start_date and date < start_date) or (end_date and date >= end_date):
                 continue
-            step = _step(result, date, values, folder_params, parents, parent_partitions, bronzes, seeds)
+            step = _step(
+                result, date, values, folder_params, parents, parent_partitions, bronzes, windowed, seeds
+            )
             old = committed.get((folder_params, date))
             if full_refresh or old is None or old.commit.build_key != step.build_key:
                 result.steps.append(step)
@@ -213,6 +225,22 @@ def _bronzes(
     return found
 
 
+def _windows(root: Path, name: str) -> _Windows:
+    """Markers enter build keys, and with them what a day record or the archive stands for; the state does as far as it
+    says whether rows may still come.
+    """
+    found = _Windows(name, {}, {})
+    for marker in windows.read_markers(root, name):
+        is_open = marker.state == "provisional"
+        key = f"bronze/{name}/{marker.date}/{marker.file_name}"
+        found.inputs.setdefault(marker.date, {})[key] = code.sha256_text(
+            f"{marker.content_hash} {is_open} {marker.incomplete}"
+        )
+    for part in windows.visible_parts(root, name):
+        found.files.setdefault(part.date, []).append(part.path)
+    return found
+
+
 def _map_dates(node: dict, parent: dict, date: str, values: params.ParamSet | None) -> list[str]:
     """The parent's dates that a date reads: its own, and as many sessions before it as the model declares."""
     reads = meta(node).get("reads", {}).get(parent["alias"], {})
@@ -251,6 +279,7 @@ def _step(
     parents: list[dict],
     parent_partitions: dict[str, dict[tuple[str | None, str], Partition]],
     bronzes: list[_Bronze],
+    windowed: list[_Windows],
     seeds: list[dict],
 ) -> Step:
     node = plan.node
@@ -275,6 +304,9 @@ def _step(
             inputs[f"bronze/{b.name}/{f.date}/{f.hour:02d}/{f.name}"] = code.sha256_text(
                 f.content_digest + f.state
             )
+    for w in windowed:
+        bronze_files[w.name] = (w.files.get(date, []), [])
+        inputs |= w.inputs.get(date, {})
     for seed in seeds:
         if meta(seed).get("dated_by"):
             inputs[f"seed/{seed['alias']}/{date}"] = calendar.load().session(date).row_digest

@@ -13,7 +13,7 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.factory import FACTORY
 from dbt_common.exceptions import DbtRuntimeError
 
-from lake import bronze, code, commits, params, plan, publish, rollup, runs, sources, versions, views
+from lake import bronze, code, commits, params, plan, publish, rollup, runs, sources, versions, views, windows
 from lake.locks import Locks
 from lake.paths import archive_dir, lake_root, stage_dir
 
@@ -74,12 +74,15 @@ class Plugin(BasePlugin):
             # Always anew: one that a killed run left torn, or of older columns, would fail every run after it.
             job["sql"].append(views.empty_file_copy(self.root, source, keys))
             job["sql"].append(f'create schema if not exists "{source["schema"]}"')
-            job["sql"].append(
-                f"create or replace view {source['schema']}.{source['identifier']} as "
-                + views.bronze_view(self.root, source, keys, self.files, shared)
-            )
+            if source["meta"].get("windows"):
+                paths = [part.path for part in windows.visible_parts(self.root, source["name"])]
+                select = views.window_view(self.root, source, keys, paths)
+            else:
+                select = views.bronze_view(self.root, source, keys, self.files, shared)
+            job["sql"].append(f"create or replace view {source['schema']}.{source['identifier']} as {select}")
         if graph["sources"]:
-            last = sources.last_at({s["name"] for s in graph["sources"].values()}, self.files)
+            windowed = {s["name"]: s["meta"].get("windows") for s in graph["sources"].values()}
+            last = sources.last_at(self.root, windowed, self.files)
             job["sql"].append(views.landed_table(last))
         for node in graph["nodes"].values():
             if plan.is_dataset(node):

@@ -104,14 +104,14 @@ def check_and_digest(path: Path, name: str, date: str, key: list[str], lineage: 
                 _check_look_ahead(batch, where)
             digest.update(batch)
             rows += batch.num_rows
-            last = batch.select(key).slice(batch.num_rows - 1)
+            last = _comparable(batch.select(key)).slice(batch.num_rows - 1)
         return rows, digest.hexdigest()
 
 
 def _check_keys(
     batch: pa.RecordBatch, key: list[str], last: pa.RecordBatch | None, where: str, offset: int
 ) -> None:
-    keys = batch.select(key)
+    keys = _comparable(batch.select(key))
     for name, column in zip(key, keys.columns, strict=True):
         if column.null_count:
             raise StageError(
@@ -134,6 +134,12 @@ def _check_keys(
         row = {k: after.column(k)[i].as_py() for k in key}
         what = "repeats the key of the row before it" if equal[i] else "is out of key order"
         raise StageError(f"{where}: row {offset + i + shift} {what}, {row}; nothing was published")
+
+
+def _comparable(keys: pa.RecordBatch) -> pa.RecordBatch:
+    """A UUID compares by its bytes."""
+    columns = [c.storage if isinstance(c.type, pa.UuidType) else c for c in keys.columns]
+    return pa.RecordBatch.from_arrays(columns, names=keys.schema.names)
 
 
 def _numpy(mask: pa.Array | pa.ChunkedArray) -> np.ndarray:

@@ -5,12 +5,13 @@ the instant that `loaded_at_sql` puts into ``bronze.landed``.
 """
 
 import datetime
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import yaml
 
+from lake import windows
 from lake.bronze import BronzeFile
 from lake.paths import PROJECT_DIR
 
@@ -21,13 +22,13 @@ _SECONDS = {"minute": 60, "hour": 3600, "day": 86_400}
 @dataclass(frozen=True)
 class Source:
     """One declared table of bronze. ``folder`` is below ``lake/bronze``; limits are in seconds, None where there is
-    none.
+    none; ``windows_of`` is the column that hour windows are of.
     """
 
     name: str
     folder: str
     keys: tuple[str, ...]
-    is_windowed: bool
+    windows_of: str | None
     warn_after_s: int | None
     error_after_s: int | None
 
@@ -55,7 +56,7 @@ def declared(project_dir: Path = PROJECT_DIR) -> list[Source]:
                         table["name"],
                         meta["dataset"],
                         tuple(meta["keys"]),
-                        bool(meta.get("windows")),
+                        meta.get("windows"),
                         _seconds(limits.get("warn_after")),
                         _seconds(limits.get("error_after")),
                     )
@@ -67,14 +68,38 @@ def _seconds(limit: dict | None) -> int | None:
     return None if limit is None else limit["count"] * _SECONDS[limit["period"]]
 
 
-def last_at(names: Iterable[str], files: list[BronzeFile]) -> dict[str, datetime.datetime]:
+def last_at(
+    root: Path, windowed: dict[str, str | None], files: list[BronzeFile]
+) -> dict[str, datetime.datetime]:
     """The newest instant that each source holds, by its name; `EPOCH` where nothing is landed.
 
-    In the market domain it is the newest ``ts_event_ns``, cut to microseconds.
+    ``windowed`` gives each source the column that its hour windows are of, None where it has none: there the newest
+    ``ts_event_ns`` counts, cut to microseconds.
     """
-    newest = dict.fromkeys(names, EPOCH)
+    newest = dict.fromkeys(windowed, EPOCH)
     for file in files:
         at = EPOCH + datetime.timedelta(microseconds=file.ts_max_ns // 1000)
         if file.source_name in newest and at > newest[file.source_name]:
             newest[file.source_name] = at
+    for name, column in windowed.items():
+        if column is not None:
+            newest[name] = _newest_row(root, name, column)
     return newest
+
+
+def _newest_row(root: Path, name: str, column: str) -> datetime.datetime:
+    """Greatest value of the windows' own column, from the footers of the newest date that has rows."""
+    for date in reversed(windows.landed_dates(root, name)):
+        found = [
+            at for part in windows.visible_parts(root, name, [date]) if (at := _greatest(part.path, column))
+        ]
+        if found:
+            return max(found)
+    return EPOCH
+
+
+def _greatest(path: Path, column: str) -> datetime.datetime | None:
+    metadata = pq.read_metadata(path)
+    index = metadata.schema.to_arrow_schema().get_field_index(column)
+    groups = [metadata.row_group(i).column(index).statistics for i in range(metadata.num_row_groups)]
+    return max((s.max for s in groups if s is not None and s.has_min_max), default=None)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lake import bronze
 from lake.commits import Partition
+from lake.paths import archive_dir
 
 
 class UndeclaredColumns(ValueError):
@@ -106,6 +107,31 @@ def bronze_view(
         ]
         branches.append(f"select {', '.join(parts)} from {scan_expression(variable, hive)}")
     return " union all ".join(branches)
+
+
+def window_view(root: Path, source: dict, keys: list[str], paths: list[Path]) -> str:
+    """SELECT over the readable parts of a source of hour windows, in the order of ``paths``.
+
+    A session variable ``bronze_<source>`` (and ``…_archived``) narrows it to the parts that one partition reads.
+    Columns are cast to their declared types: files hold a UUID as text, paths hold every key as text.
+    """
+    parts = [
+        # A column of the path as it is would be looked up among the file's statistics.
+        f"cast({quote(n)} || '' as {t}) as {quote(n)}"
+        if n in (*keys, "date")
+        else f"cast({quote(n)} as {t}) as {quote(n)}"
+        for n, t in columns(source)
+    ]
+    hive = dict.fromkeys([*keys, "date"], "varchar")
+    selects = []
+    # Archived parts have a scan of their own: their paths have the key `month` besides.
+    for place, is_archived in (("_archived", True), ("", False)):
+        files = [path for path in paths if path.is_relative_to(archive_dir(root)) == is_archived]
+        if files or not is_archived:
+            listed = literal(files or [bronze.empty_file(root, source["name"], keys)])
+            variable = f"coalesce(getvariable('bronze_{source['name']}{place}')::varchar[], {listed})"
+            selects.append(f"select {', '.join(parts)} from {scan_expression(variable, hive)}")
+    return " union all ".join(selects)
 
 
 def landed_table(last_at: dict[str, datetime.datetime]) -> str:

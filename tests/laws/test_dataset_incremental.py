@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from lake import datasets
-from tests.fixtures.bronze import Delivery, at_ns, make_bronze, market_day, print_at
+from tests.fixtures.bronze import Delivery, at_ns, make_bronze, market_day, print_at, spy_day
 from tests.fixtures.dbt import Project, fixture_project, repository_project
 from tests.fixtures.lakes import contents, digests
+from tests.fixtures.windows import land_every_dataset
 
 DATES = ("2025-12-15", "2025-12-16", "2025-12-17")
 STAGED_MODEL = "stg_futures__trades"
@@ -32,7 +33,7 @@ def mtimes(root: Path, names: dict[str, dict]) -> dict:
 
 def market() -> list[Delivery]:
     """Three sessions, of which the second comes as two deliveries."""
-    first, second, third = (market_day(date, 1) for date in DATES)
+    first, second, third = (market_day(date, 1) | spy_day(date, 1) for date in DATES)
     cut_ns = at_ns(f"{DATES[1]}T15:00:00")
     early, late = (
         {name: [r for r in rows if (r["ts_event_ns"] < cut_ns) == wanted] for name, rows in second.items()}
@@ -47,8 +48,9 @@ def grown(tmp_path_factory) -> tuple[Project, Path]:
     """The real project on a lake that grew: built once, then with a third session and late hours of the second."""
     project, root = repository_project(), tmp_path_factory.mktemp("grown")
     days = market()
-    for landed in (days[:2], days[2:]):
+    for landed, dates in ((days[:2], DATES[:2]), (days[2:], DATES[1:])):
         make_bronze(root, landed)
+        land_every_dataset(root, dates)
         outcome = project.run(root, "run")
         assert outcome.ok, outcome
     return project, root
@@ -67,6 +69,7 @@ def test_every_dataset_has_its_dates(grown):
 def test_incremental_equals_a_build_from_nothing_in_any_order_of_landing(grown, tmp_path):
     project, root = grown
     make_bronze(tmp_path, reversed(market()))
+    land_every_dataset(tmp_path, DATES[::-1])
     outcome = project.run(tmp_path, "run")
     assert outcome.ok, outcome
     assert digests(tmp_path, project.datasets()) == digests(root, project.datasets())
@@ -88,7 +91,8 @@ def test_a_session_delivered_twice_is_read_again_and_changes_nothing(grown, tmp_
     make_bronze(copy, [Delivery("third again", third.rows)])
     outcome = project.run(copy, "run")
     assert outcome.ok, outcome
-    assert outcome.dates() == {"stg_futures__trades": 1, "book_tape": 1, "book_states": 1}
+    read = ("stg_futures__trades", "stg_options__trades", "stg_stocks__trades", "book_tape", "book_states")
+    assert outcome.dates() == dict.fromkeys(read, 1)
     assert digests(copy, project.datasets()) == digests(root, project.datasets())
 
 
