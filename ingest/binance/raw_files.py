@@ -58,7 +58,7 @@ class RawFile:
     """One source file on its way into ``raw``: ``readable`` is what to parse, ``path`` where it will stand.
 
     Leaving the ``with`` block without `keep` or `quarantine` leaves nothing. A file that is in ``raw/binance``
-    already stays where it is, unless it is quarantined.
+    already stays where it is.
     """
 
     def __init__(self, root: Path, source: Path, sha256: str) -> None:
@@ -98,7 +98,11 @@ class RawFile:
             self.readable = self.path
 
     def quarantine(self) -> None:
-        """Move it to ``raw/_quarantine``."""
+        """Move the copy to ``raw/_quarantine``. What stands in ``raw/binance`` stays: another dataset may be made
+        of it.
+        """
+        if self.readable == self.path:
+            return
         folder = self.root / "raw" / "_quarantine"
         target = _free_name(folder, self.path.name, self.sha256)
         atomic.make_dirs(folder)

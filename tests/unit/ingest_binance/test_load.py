@@ -222,6 +222,16 @@ def test_a_file_of_another_dataset_is_refused_with_the_command_for_it(root, tmp_
     )
 
 
+def test_what_one_dataset_was_made_of_stays_when_another_refuses_it(root, tmp_path):
+    path = put(tmp_path, f"BTCUSDC-1m-{DAY}.csv", bars_csv(3))
+    run(root, "klines", path)
+    kept = root / "raw" / "binance" / path.name
+    for source in (path, kept):
+        assert run(root, "agg_trades", source).files[0].status == "quarantined"
+        assert kept.read_bytes() == path.read_bytes()
+    assert not (root / "raw" / "_quarantine").exists()
+
+
 def test_a_wrong_checksum_lands_nothing(root, tmp_path):
     put(tmp_path, f"{NAME}.zip", zipped(f"{NAME}.csv", agg_csv(9)))
     put(tmp_path, f"{NAME}.zip.CHECKSUM", f"{'a' * 64}  {NAME}.zip\n".encode())
