@@ -41,6 +41,7 @@ FLAT_SUFFIX = ".csv.gz"
 WANTED = ("SPY",)
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _HEX64 = re.compile(r"\b[0-9a-f]{64}\b")
+_SCALE = re.compile(r'"scale": *([0-9.e-]+)')
 _DAY = re.compile(r"(?<!\d)(\d{4})-(\d{2})-(\d{2})(?!\d)")
 
 
@@ -144,8 +145,10 @@ class Call:
         self.run_id, self._started_at = new_run_id("ingest"), now_utc()
         self._command, self._progress = command, progress
         simulation = self.root / "raw" / "simulation.json"
-        # sha256 of every file that the simulator says it wrote
-        self._simulated = set(_HEX64.findall(simulation.read_text())) if simulation.is_file() else set()
+        text = simulation.read_text() if simulation.is_file() else ""
+        # sha256 of every file that the simulator says it wrote, and its share of a day's rows
+        self._simulated, scale = set(_HEX64.findall(text)), _SCALE.search(text)
+        self._scale = float(scale[1]) if scale else 1.0
 
     def close(
         self,
@@ -262,6 +265,7 @@ class Call:
                 # where an earlier refusal of the same bytes left them
                 obsolete=[root / earlier["path"]] if earlier else [],
                 dates=() if files else (day,),
+                quality=file.rows.quality.checks(self._scale if origin == "sim" else 1.0),
             )
         log.info(
             "landed path=%s rows=%d rejected=%d filtered=%d files=%d run_id=%s",

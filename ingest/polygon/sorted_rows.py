@@ -20,6 +20,7 @@ from ingest.bronze_writer import BronzeFile, Partition, PartitionWriter
 from ingest.polygon import occ_ticker
 from ingest.polygon.layout import Kind
 from ingest.polygon.line_kernel import ABSENT, MAX_LINE_BYTES, Columns
+from ingest.polygon.trade_quality import TradeQuality
 
 HOUR_NS = 3_600_000_000_000
 RUN_ROWS = 1 << 20  # about 100 MB in memory
@@ -73,6 +74,7 @@ class SortedRows:
         self.rows = 0  # in memory
         self.extra: list[str] = []  # of these rows, when the file has unknown columns
         self.extra_bytes = 0
+        self.quality = TradeQuality(kind.key, is_option=kind.is_option)
         self.ts_min_ns: int | None = None
         self.ts_max_ns: int | None = None
         self._runs: list[Path] = []
@@ -192,6 +194,7 @@ class SortedRows:
     def _put(self, group: list[pa.RecordBatch]) -> None:
         batch = pa.concat_batches(group) if len(group) > 1 else group[0]
         ts = batch.column(0)
+        self.quality.add(self._writer.partition, batch)
         self._writer.write(self.bronze_table(batch), ts[0].as_py(), ts[-1].as_py())
 
     def _partition(self, key: tuple[int, int]) -> Partition:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from ingest.polygon.flat_file import FlatFile
 from ingest.polygon.gzip_lines import text_blocks
 from ingest.polygon.landing import Settings, ingest
 from ingest.rejects import SCHEMA as REJECTS_SCHEMA
+from lake import contracts
 from lake.bronze import visible_files
 from tests.unit.ingest_polygon.kit import (
     DAY,
@@ -31,6 +33,10 @@ from tests.unit.ingest_polygon.kit import (
     rejects,
 )  # fmt: skip
 
+CONTRACTS = {
+    p.name.removesuffix(".schema.json"): json.loads(p.read_text())
+    for p in (Path(contracts.__file__).parents[1] / "contracts" / "schemas").glob("*.json")
+}
 BAD = OPTIONS + OPTIONS.split("\n", 1)[1] * 30 + "O:SPY251224C00690000,209,0,300,-1," + f"{OPEN_NS},1\n"
 
 
@@ -285,3 +291,70 @@ def test_settings_say_what_they_are() -> None:
         Settings(max_bad=2)
     with pytest.raises(ValueError, match="wanted was"):
         Settings(wanted=())
+
+
+def session_lines(zero_dte: int, other: int, strikes: int) -> str:
+    """Prints over all of the regular hours of a full session."""
+    lines = []
+    close_ns = OPEN_NS + 23_400 * 10**9 - 86_400 * 10**9  # of the day before, a full one
+    for n in range(zero_dte + other):
+        expiry = "251223" if n < zero_dte else "260116"
+        ts = close_ns - 23_400 * 10**9 + n * (23_400 * 10**9 // (zero_dte + other - 1))
+        lines.append(f"O:SPY{expiry}C00{650 + n % strikes}000,209,0,300,1.5,{ts},2")
+    return "\n".join([OPTIONS_HEADER, *lines])
+
+
+@pytest.mark.parametrize(
+    ("zero_dte", "other", "strikes", "verdicts"),
+    [
+        (60, 40, 30, {"volume_0dte_share": (0.6, "ok"), "strikes_0dte": (30, "ok")}),
+        (20, 80, 10, {"volume_0dte_share": (0.2, "warn"), "strikes_0dte": (10, "warn")}),
+    ],
+)
+def test_a_whole_session_is_judged_by_its_counts(
+    root: Path, tmp_path: Path, zero_dte: int, other: int, strikes: int, verdicts: dict
+) -> None:
+    text = session_lines(zero_dte, other, strikes)
+    path = put(tmp_path / "2025-12-23.csv.gz", text)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    (root / "raw").mkdir()
+    simulation = {"scale": 0.0001, "files": [{"sha256": digest}]}
+    (root / "raw" / "simulation.json").write_text(json.dumps(simulation))
+    assert land(root, path).ok
+    record = commits(root, "options/trades")["2025-12-23"]
+    found = {q["check"]: (q["value"], q["verdict"]) for q in record["quality"]}
+    assert found == verdicts | {
+        "order_violations": (0, "ok"),
+        "rows_0dte": (zero_dte, "ok" if 40 <= zero_dte <= 150 else "warn"),
+    }
+    assert {json.dumps(q["key"]) for q in record["quality"]} == {'{"underlying": "SPY"}'}
+    assert record["status"] == "complete"
+
+
+def test_part_of_a_day_says_so(root: Path, tmp_path: Path) -> None:
+    land(root, put(tmp_path / f"{DAY}.csv.gz", STOCKS))
+    (record,) = commits(root, "stocks/trades").values()
+    assert [(q["check"], q["verdict"]) for q in record["quality"]] == [
+        ("order_violations", "ok"), ("partial_day", "warn"),
+    ]  # fmt: skip
+
+
+def test_every_manifest_meets_its_schema(root: Path, tmp_path: Path) -> None:
+    bad = packed(OPTIONS)[:-3]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "broken.csv.gz").write_bytes(bad)
+    for name, text in (
+        (f"{DAY}.csv.gz", BAD),
+        (f"s-{DAY}.csv.gz", STOCKS),
+        ("2025-12-25.csv.gz", OPTIONS_HEADER),
+    ):
+        put(tmp_path / "in" / name, text)
+    ingest(root, [tmp_path / "in"], recover=True)
+    checked = 0
+    for path in root.rglob("*.json"):
+        name = str(path.relative_to(root))
+        schemas = [s for s in CONTRACTS if re.fullmatch(CONTRACTS[s]["x-path"], name)]
+        assert len(schemas) == 1, name
+        assert [f.told for f in contracts.faults(json.loads(path.read_text()), schemas[0])] == [], name
+        checked += 1
+    assert checked >= 10
