@@ -27,7 +27,10 @@ UNDEF_SIZE = -1  # 2**32 − 1, seen as int32
 
 _ZSTD_MAGIC = 0xFD2FB528
 _SKIPPABLE_MAGIC = range(0x184D2A50, 0x184D2A60)
-_MAX_METADATA_BYTES = 256 << 20
+_MAX_METADATA_BYTES = 32 << 20  # some 200,000 mappings; decoding takes several times the bytes
+# Far beyond what market data compress to; a file of one record over and over decodes to some thousands of times its
+# bytes.
+_MAX_RATIO, _ANY_RATIO_BYTES = 1000, 64 << 20
 _READ_BYTES = 1 << 20
 
 # rtype by schema; the records' own first byte is their length in 4-byte words.
@@ -117,6 +120,11 @@ class DbnStream:
                         "the file is damaged or of several schemas, split it by schema"
                     )
                 done += len(records)
+                if self._compressed and done * size > _MAX_RATIO * self._file.tell() + _ANY_RATIO_BYTES:
+                    raise RefusedFile(
+                        f"file decoded to more than {_MAX_RATIO:,} times its bytes by record {done}, expected market "
+                        "data, which doesn't; it was made to fill a disk"
+                    )
                 yield records
                 if progress is not None:
                     progress(self._file.tell())
