@@ -8,6 +8,7 @@ Source: spec/execution.md 2.4.
 from __future__ import annotations
 
 import json
+import json.encoder
 import re
 from decimal import Decimal, InvalidOperation
 
@@ -38,7 +39,10 @@ def parse(text: str) -> object:
     long to be one, text that is no Unicode, and nesting deeper than MAX_DEPTH.
     """
     try:
-        value = _DECODER.decode(text)
+        start = _blank(text, 0).end()
+        value, end = _SCAN(text, start)
+        if end != len(text) and _blank(text, end).end() != len(text):
+            raise BadJson(f"line was no JSON (more stood after character {end})")
         if not text.isascii() or "\\u" in text:
             text.encode()
             if "\\u" in text:
@@ -51,6 +55,8 @@ def parse(text: str) -> object:
         raise BadJson(f"nesting was too deep, expected at most {MAX_DEPTH} levels") from None
     except BadJson:
         raise
+    except StopIteration as error:
+        raise BadJson(f"line was no JSON (no value at character {error.value})") from None
     except ValueError as error:
         raise BadJson(f"line was no JSON ({error})") from None
     if text.count("{") + text.count("[") > MAX_DEPTH:
@@ -60,7 +66,7 @@ def parse(text: str) -> object:
 
 def canonical(value: object) -> str:
     """Text of a value that `parse` gave."""
-    text = _ENCODER.encode(value)
+    text = "".join(_ENCODE(value, 0))
     return _MARKED.sub(r"\1", text) if "\\u0000" in text else text
 
 
@@ -103,4 +109,9 @@ _DECODER = json.JSONDecoder(
     parse_float=lambda text: Number(MARK + plain_number(text)),
     parse_constant=_constant,
 )
-_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), check_circular=False)
+# The scanner and the encoder of the standard library themselves: the methods around them cost as much as they do.
+_SCAN = _DECODER.scan_once
+_blank = re.compile(r"[ \t\n\r]*").match
+_ENCODE = json.encoder.c_make_encoder(
+    None, json.JSONEncoder().default, json.encoder.encode_basestring, None, ":", ",", True, False, False
+)

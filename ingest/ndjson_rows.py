@@ -6,7 +6,9 @@ number, a text a string, a time a string with its zone. Source: spec/execution.m
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -85,6 +87,16 @@ class NdjsonParser:
 
     def parse(self, block: Lines) -> Block:
         """Raises RefusedFile when a row says that it is of another environment."""
+        # A block makes 100,000 containers without a cycle among them: looking for one costs more than the parsing.
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return self._parse(block)
+        finally:
+            if collects:
+                gc.enable()
+
+    def _parse(self, block: Lines) -> Block:
         rows: list[dict] = []
         texts: list[str] = []
         line_no: list[int] = []
@@ -125,26 +137,32 @@ class NdjsonParser:
     def _type(self, rows: list[dict]) -> Typed:
         faults: dict[int, tuple[str, str]] = {}
         self.drift.rows += len(rows)
-        self._check_environment(rows)
-        columns = {name: self._column(rows, name, kind, faults) for name, kind in self._columns.items()}
-        extra = self._extra(rows)
-        if extra is not None:
-            columns["_extra"] = extra
+        given = _transposed(rows)
+        self._check_environment(given)
+        if "payload_json" in given and "trigger_type" in self._columns:
+            given["trigger_type"] = _lifted(given.get("trigger_type"), given["payload_json"])
+        columns = {
+            name: self._column(given[name], name, kind, faults)
+            for name, kind in self._columns.items()
+            if name in given
+        }
+        if unknown := [name for name in given if name not in self._known]:
+            columns["_extra"] = self._extra(rows, unknown)
         for name in self._needed:
-            if columns[name].null_count:
-                self.drift.missing[name] += sum(row.get(name) is None for row in rows)
+            missing = sum(value is None for value in given[name]) if name in given else len(rows)
+            if missing:
+                self.drift.missing[name] += missing
+        if not columns:  # rows that have nothing of ours
+            columns["_extra"] = pa.nulls(len(rows), pa.string())
         return type_rows(pa.table(columns), self.schema, faults, json_is_canonical=True)
 
-    def _column(self, rows: list[dict], name: str, kind: str, faults: dict[int, tuple[str, str]]) -> pa.Array:
-        values = [row.get(name) for row in rows]
-        if name == "trigger_type":
-            # Lifted here, where the payload is at hand as an object.
-            for i, row in enumerate(rows):
-                if values[i] is None and type(payload := row.get("payload_json")) is dict:
-                    values[i] = payload.get("trigger_type")
+    def _column(
+        self, values: Sequence[object], name: str, kind: str, faults: dict[int, tuple[str, str]]
+    ) -> pa.Array:
         kinds = set(map(type, values))
         kinds.discard(type(None))
         if not kinds <= _KINDS[kind]:
+            values = list(values)
             for i, value in enumerate(values):
                 if value is not None and type(value) not in _KINDS[kind]:
                     shown = canonical(value)
@@ -157,30 +175,58 @@ class NdjsonParser:
         if kind in ("object", "list"):
             values = [None if value is None else canonical(value) for value in values]
         elif kind == "integer":
-            values = [None if value is None else str(value) for value in values]
+            try:
+                return pa.array(values, pa.int64())
+            except (OverflowError, pa.ArrowInvalid):
+                values = [None if value is None else str(value) for value in values]
         elif kind == "decimal" and kinds != {str}:
             values = [_number_text(value) for value in values]
         return pa.array(values, pa.string())
 
-    def _extra(self, rows: list[dict]) -> pa.Array | None:
-        known = self._known
-        odd = [i for i, row in enumerate(rows) if not row.keys() <= known]
-        if not odd:
-            return None
+    def _extra(self, rows: list[dict], unknown: list[str]) -> pa.Array:
+        names = set(unknown)
         values: list[str | None] = [None] * len(rows)
-        for i in odd:
-            unknown = {key: value for key, value in rows[i].items() if key not in known}
-            self.drift.unknown.update(unknown.keys())
-            values[i] = canonical(unknown)
+        for i, row in enumerate(rows):
+            if found := {key: value for key, value in row.items() if key in names}:
+                self.drift.unknown.update(found.keys())
+                values[i] = canonical(found)
         return pa.array(values, pa.string())
 
-    def _check_environment(self, rows: list[dict]) -> None:
-        for row in rows:
-            if "environment" in row and row["environment"] not in (None, self.environment):
+    def _check_environment(self, given: dict[str, Sequence[object]]) -> None:
+        for value in given.get("environment", ()):
+            if value is not None and value != self.environment:
                 raise RefusedFile(
-                    f"a row was of environment {str(row['environment'])[:20]!r}, expected {self.environment}; "
+                    f"a row was of environment {str(value)[:20]!r}, expected {self.environment}; "
                     "load it into a lake of its own"
                 )
+
+
+def _transposed(rows: list[dict]) -> dict[str, Sequence[object]]:
+    """Values by key, in the order of the rows, None where a row has no such key."""
+    shapes: dict[tuple, list[int]] = {}
+    for i, row in enumerate(rows):
+        shapes.setdefault(tuple(row), []).append(i)
+    if len(shapes) == 1:
+        (shape,) = shapes
+        return dict(zip(shape, zip(*map(dict.values, rows), strict=True), strict=True))
+    given: dict[str, list[object]] = {}
+    for shape, places in shapes.items():
+        for key, values in zip(shape, zip(*(rows[i].values() for i in places), strict=True), strict=True):
+            column = given.get(key)
+            if column is None:
+                column = given[key] = [None] * len(rows)
+            for i, value in zip(places, values, strict=True):
+                column[i] = value
+    return given
+
+
+def _lifted(trigger_types: Sequence[object] | None, payloads: Sequence[object]) -> list[object]:
+    """The trigger type of each row, out of its payload, here still an object, where the row has none."""
+    own = trigger_types or [None] * len(payloads)
+    return [
+        value if value is not None or type(payload) is not dict else payload.get("trigger_type")
+        for value, payload in zip(own, payloads, strict=True)
+    ]
 
 
 def _kind(field: pa.Field, schema: WindowSchema) -> str:

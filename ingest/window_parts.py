@@ -21,7 +21,7 @@ from lake.runs import TICKHOUSE_VERSION
 from lake.windows import WindowPart
 
 ROW_GROUP_ROWS = 122_880
-PENDING_ROWS = 65_536  # of all keys of a window together, in memory
+PENDING_ROWS = 32_768  # of all keys of a window together, in memory
 LINEAGE_NAMES = tuple(LINEAGE.names)
 # Values that differ from row to row gain nothing from a dictionary.
 _UNIQUE = {"event_id", "row_hash", "payload_json", "execution_token", "transaction_id", "raw_response", "balances",

@@ -8,9 +8,9 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-BUFFER_BYTES = 32 << 20  # of rows in memory before they go to disk
+BUFFER_BYTES = 16 << 20  # of rows in memory before they go to disk
 BATCH_ROWS = 32_768
-SORT_MEMORY = "192MB"  # of DuckDB; what is more is sorted on disk
+SORT_MEMORY = "96MB"  # of DuckDB; what is more is sorted on disk
 
 
 def connect(stage: Path) -> duckdb.DuckDBPyConnection:
