@@ -148,7 +148,7 @@ class _Page:
     """The values of a column chunk, encoded but not compressed. Valid until the scratch is used again."""
 
     def __init__(self, field: pa.Field, array: pa.Array, scratch: kernels.Scratch, *, delta: bool) -> None:
-        self._physical = physical_type(field.type)
+        self._physical = physical_type(field)
         self._texts: list[bytes] | None = None
         self.dictionary: bytes | None = None
         self.entries = 0
@@ -225,7 +225,7 @@ def _numbers(array: pa.Array) -> np.ndarray:
     if pa.types.is_dictionary(t):
         array, t = array.indices, array.type.index_type
     if array.null_count == len(array):
-        return np.empty(0, np.int64 if physical_type(t) == Physical.INT64 else np.int32)
+        return np.empty(0, np.int32)
     data, at, n = array.buffers()[1], array.offset, len(array)
     if pa.types.is_decimal128(t):  # so few digits that the lower half is all of it
         values = np.frombuffer(data, np.int64)[2 * at : 2 * (at + n) : 2]

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 MAGIC = b"PAR1"
 CODEC_ZSTD = 6
-_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _BINARY, _LIST, _STRUCT = 1, 2, 3, 4, 5, 6, 8, 9, 12
+_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _BINARY, _LIST, STRUCT = 1, 2, 3, 4, 5, 6, 8, 9, 12
 
 
 class Physical(IntEnum):
@@ -98,11 +98,12 @@ class Struct:
         return self
 
     def struct(self, number: int, value: Struct) -> Struct:
-        self._head(number, _STRUCT)
+        self._head(number, STRUCT)
         self._parts.append(value.done())
         return self
 
-    def _list(self, number: int, kind: int, items: list[bytes]) -> Struct:
+    def list(self, number: int, kind: int, items: Sequence[bytes]) -> Struct:
+        """A list of elements that are encoded already."""
         self._head(number, _LIST)
         count = len(items)
         self._parts.append(bytes([count << 4 | kind]) if count < 15 else bytes([0xF0 | kind]) + varint(count))
@@ -110,13 +111,13 @@ class Struct:
         return self
 
     def structs(self, number: int, values: Sequence[Struct]) -> Struct:
-        return self._list(number, _STRUCT, [v.done() for v in values])
+        return self.list(number, STRUCT, [v.done() for v in values])
 
     def i32s(self, number: int, values: Sequence[int]) -> Struct:
-        return self._list(number, _I32, [_zigzag(v) for v in values])
+        return self.list(number, _I32, [_zigzag(v) for v in values])
 
     def binaries(self, number: int, values: Sequence[bytes]) -> Struct:
-        return self._list(number, _BINARY, [varint(len(v)) + v for v in values])
+        return self.list(number, _BINARY, [varint(len(v)) + v for v in values])
 
     def done(self) -> bytes:
         return b"".join(self._parts) + b"\0"
@@ -126,9 +127,10 @@ def _value_type(t: pa.DataType) -> pa.DataType:
     return t.value_type if pa.types.is_dictionary(t) else t
 
 
-def physical_type(t: pa.DataType) -> Physical | None:
-    """Where values of an Arrow type go; None for a type that the encoder doesn't serve."""
-    t = _value_type(t)
+@lru_cache(maxsize=4096)
+def physical_type(column: pa.Field) -> Physical | None:
+    """Where a column's values go; None for a type that the encoder doesn't serve."""
+    t = _value_type(column.type)
     if pa.types.is_string(t):
         return Physical.BYTE_ARRAY
     if pa.types.is_int64(t):
@@ -144,7 +146,7 @@ def serves(schema: pa.Schema) -> bool:
     """Whether the encoder knows every column's type: integers but UINT32 and UINT64, DECIMAL of 10 to 18
     digits, DATE and text.
     """
-    return all(physical_type(f.type) is not None for f in schema)
+    return all(physical_type(f) is not None for f in schema)
 
 
 def _integer(width: int, *, signed: bool) -> Struct:
@@ -154,7 +156,9 @@ def _integer(width: int, *, signed: bool) -> Struct:
 def _element(field_: pa.Field) -> Struct:
     """The schema element of one column: type, repetition, name, and what the numbers mean."""
     t = _value_type(field_.type)
-    element = Struct().i32(1, physical_type(t)).i32(3, int(field_.nullable)).binary(4, field_.name.encode())
+    element = (
+        Struct().i32(1, physical_type(field_)).i32(3, int(field_.nullable)).binary(4, field_.name.encode())
+    )
     if pa.types.is_string(t):
         return element.i32(6, _Converted.UTF8).struct(10, Struct().struct(1, Struct()))
     if pa.types.is_decimal(t):
@@ -224,18 +228,31 @@ class Chunk:
     dictionary_offset: int | None = None
     statistics: tuple[bytes, bytes, int] | None = None  # least and greatest value, number of NULLs
 
-    def struct(self) -> Struct:
-        meta = (
-            Struct().i32(1, physical_type(self.field.type)).i32s(2, self.encodings)
-            .binaries(3, [self.field.name.encode()]).i32(4, CODEC_ZSTD).i64(5, self.values)
-            .i64(6, self.raw_bytes).i64(7, self.bytes_out).i64(9, self.data_offset)
-        )  # fmt: skip
+    def encoded(self) -> bytes:
+        """A ColumnChunk; of its fields in ColumnMetaData put together here, see `data_page_header`."""
+        parts = [
+            b"\x26\x00\x1c",  # file_offset: 0, as nothing stands there; then the metadata
+            _metadata_head(physical_type(self.field), tuple(self.encodings), self.field.name),
+            b"\x16" + _zigzag(self.values),
+            b"\x16" + _zigzag(self.raw_bytes),
+            b"\x16" + _zigzag(self.bytes_out),
+            b"\x26" + _zigzag(self.data_offset),
+        ]
+        statistics = b"\x3c"
         if self.dictionary_offset is not None:
-            meta.i64(11, self.dictionary_offset)
+            parts.append(b"\x26" + _zigzag(self.dictionary_offset))
+            statistics = b"\x1c"
         if self.statistics is not None:
             least, greatest, nulls = self.statistics
-            meta.struct(12, Struct().i64(3, nulls).binary(5, greatest).binary(6, least))
-        return Struct().i64(2, 0).struct(3, meta)
+            parts += [statistics, Struct().i64(3, nulls).binary(5, greatest).binary(6, least).done()]
+        parts.append(b"\0\0")
+        return b"".join(parts)
+
+
+@lru_cache(maxsize=4096)
+def _metadata_head(physical: Physical, encodings: tuple[Encoding, ...], name: str) -> bytes:
+    head = Struct().i32(1, physical).i32s(2, encodings).binaries(3, [name.encode()]).i32(4, CODEC_ZSTD)
+    return head.done()[:-1]  # it goes on
 
 
 @dataclass
@@ -248,7 +265,7 @@ class RowGroup:
 
     def struct(self, number: int) -> Struct:
         raw, out = sum(c.raw_bytes for c in self.chunks), sum(c.bytes_out for c in self.chunks)
-        group = Struct().structs(1, [c.struct() for c in self.chunks]).i64(2, raw).i64(3, self.rows)
+        group = Struct().list(1, STRUCT, [c.encoded() for c in self.chunks]).i64(2, raw).i64(3, self.rows)
         return group.i64(5, self.offset).i64(6, out).i16(7, number)
 
 

@@ -161,13 +161,14 @@ class Sha256:
 
 
 def update_two(first: Sha256, a: np.ndarray, second: Sha256, b: np.ndarray) -> None:
-    """Both updates, at once where the arrays are of one size in whole blocks and no part of one is waiting."""
-    if a.nbytes != b.nbytes or a.nbytes % BLOCK_BYTES or first.tail or second.tail:
+    """Both updates, at once where the arrays are of one size and no part of a block is waiting."""
+    if a.nbytes != b.nbytes or first.tail or second.tail:
         first.update(a)
         second.update(b)
         return
-    _hash_two(
-        _address(first.state), _address(second.state), _address(a), _address(b), a.nbytes // BLOCK_BYTES
-    )
-    first.length += a.nbytes
-    second.length += b.nbytes
+    whole = a.nbytes // BLOCK_BYTES
+    _hash_two(_address(first.state), _address(second.state), _address(a), _address(b), whole)
+    for hash_, values in ((first, a), (second, b)):
+        hash_.length += values.nbytes
+        if values.nbytes % BLOCK_BYTES:
+            hash_.tail = values.reshape(-1).view(np.uint8)[whole * BLOCK_BYTES :].tobytes()
