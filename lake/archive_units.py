@@ -70,7 +70,7 @@ def _hot_hour(root: Path, files: list[BronzeFile], merges: list[Replacement]) ->
     sources = paths(files)
     blocked = None
     if any('"open"' in f.state for f in files):
-        blocked = "it is open: more of it is to come"
+        blocked = "its commit is open, not complete: more is to come, or a quality check failed"
     elif len(sources) > merge.MAX_FAN_IN:
         blocked = f"it has {len(sources)} files; run `tickhouse compact` first"
 

@@ -18,9 +18,10 @@ from lake import atomic
 from lake.digest import ContentDigest, logical_type
 
 ROW_GROUP_ROWS = 122_880
-BATCH_ROWS = 8_192
+BATCH_ROWS = 4_096
+READ_BUFFER_BYTES = 1 << 16  # of each column of each file
 _OWN = (b"schema_name", b"schema_version", b"dataset", b"environment", b"source_kind")
-MAX_FAN_IN = 32  # open files at once: two batches of the widest schema of each are about 250 MB
+MAX_FAN_IN = 16  # open files at once, each about 9 MB of the widest schema
 
 
 class MergeError(ValueError):
@@ -96,6 +97,7 @@ def _write(
         with pq.ParquetWriter(out, schema, **options_like(sources[0])) as writer:
             for table in _row_groups(rows(schema)):
                 writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+                del table  # before the next one fills
             writer.add_key_value_metadata({**_own_metadata(sources[0]), "merged_parts": str(len(parts))})
         count, digest = verify(out, parts, owner_column, exclude)
         atomic.fsync_file(out)
@@ -121,11 +123,11 @@ def verify(
     for part in parts:
         wanted.setdefault(part.owner if owner_column else "", []).append(part)
     try:
-        with pq.ParquetFile(file) as parquet:
+        with _open(file) as parquet:
             schema = parquet.schema_arrow
             whole, rows = ContentDigest(schema, exclude), 0
             readers = {owner: _PartDigests(schema, listed, exclude) for owner, listed in wanted.items()}
-            for batch in parquet.iter_batches(batch_size=ROW_GROUP_ROWS, use_threads=False):
+            for batch in parquet.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
                 whole.update(batch)
                 rows += batch.num_rows
                 if owner_column is None:
@@ -213,6 +215,11 @@ def options_like(file: Path) -> dict:
     }
 
 
+def _open(file: Path) -> pq.ParquetFile:
+    """Read page by page: by default a whole row group is held as it is compressed, of each file."""
+    return pq.ParquetFile(file, pre_buffer=False, buffer_size=READ_BUFFER_BYTES)
+
+
 def _own_metadata(file: Path) -> dict[str, str]:
     """Key-value metadata that stays true of a merged file: its schema's name and version."""
     with pq.ParquetFile(file) as parquet:
@@ -245,7 +252,7 @@ class _Run:
 
     def __init__(self, path: Path, schema: pa.Schema, order: Sequence[str]) -> None:
         self.path, self.order, self.schema = path, order, schema
-        self.file = pq.ParquetFile(path)
+        self.file = _open(path)
         self.batches = self.file.iter_batches(batch_size=BATCH_ROWS, use_threads=False)
         self.table: pa.Table = schema.empty_table()
         self.keys: list[np.ndarray] = _keys(self.table, order)
@@ -315,7 +322,7 @@ def _sliced(slices: Sequence[Slice], schema: pa.Schema) -> Iterator[pa.Table]:
     """Rows of the slices in their order; a file is read on where the last slice of it ended."""
     for path, group in itertools.groupby(slices, key=lambda s: s.path):
         position, wanted = 0, [*group]
-        with pq.ParquetFile(path) as file:
+        with _open(path) as file:
             for batch in file.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
                 for piece in wanted:
                     low, high = (
@@ -364,7 +371,9 @@ def _row_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         rows += table.num_rows
         while rows >= ROW_GROUP_ROWS:
             whole = pa.concat_tables(held)
-            yield whole.slice(0, ROW_GROUP_ROWS)
             held, rows = [whole.slice(ROW_GROUP_ROWS)], rows - ROW_GROUP_ROWS
+            # handed out without a name of its own, or it would live on while the next one fills
+            whole = [whole.slice(0, ROW_GROUP_ROWS)]
+            yield whole.pop()
     if rows:
         yield pa.concat_tables(held)
