@@ -11,6 +11,7 @@ from ingest.compaction import GRACE_S, CompactReport, compact
 from ingest.compaction_windows import compact_windows
 from lake.commits import now_utc
 from lake.paths import lake_root
+from lake.rollup import write_rollups
 from lake.runs import new_run_id, write_run
 
 app = typer.Typer(add_completion=False)
@@ -39,7 +40,7 @@ def compact_command(
         say(f"kept apart: {reason}")
     if not dry_run:
         if report.changed:
-            _show_again(root)
+            show_again(root)
         write_run(
             root,
             run_id,
@@ -56,8 +57,9 @@ def compact_command(
     say(_summary(report, dry_run=dry_run))
 
 
-def _show_again(root: Path) -> None:
-    """Make the views of lake.duckdb name the files that stand now; the next dbt run would do it too."""
+def show_again(root: Path) -> None:
+    """Make the manifests and the views of lake.duckdb name the files that stand now, as the next dbt run would."""
+    write_rollups(root)
     try:
         dbt.invoke(["run-operation", "lake_register"], root=root)
     except RuntimeError as error:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import dbt
+from cli.compact import show_again
 from cli.output import print_rows, say
 from lake import retention
 from lake.commits import now_utc
@@ -71,10 +71,7 @@ def delete(
         return
     rows = _recorded("delete", rules, lambda run_id: retention.delete(root, rules, run_id, yes=True))
     if any(row.state == "deleted" for row in rows):
-        try:
-            dbt.invoke(["run-operation", "lake_register"], root=root)
-        except RuntimeError as error:
-            say(f"the views of lake.duckdb still name deleted files until the next dbt run ({error})")
+        show_again(root)
     _show(rows, as_json=as_json)
 
 
