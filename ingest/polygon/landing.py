@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -30,6 +31,8 @@ from ingest.polygon.gzip_lines import MAX_RATIO, MAX_TEXT_BYTES, LongLine, text_
 from ingest.polygon.layout import KINDS, Kind
 from lake.bronze import VISIBLE_STATUS
 from lake.commits import now_utc
+from lake.locks import NameLock
+from lake.paths import stage_dir
 from lake.rollup import write_rollups
 from lake.runs import new_run_id, write_run
 
@@ -39,6 +42,7 @@ Progress = Callable[[Path, int, int], None]
 
 FLAT_SUFFIX = ".csv.gz"
 WANTED = ("SPY",)
+STAGES = S3_STAGE, API_STAGE = ("s3-", "api-")  # folders in the stage of what is on its way here
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _HEX64 = re.compile(r"\b[0-9a-f]{64}\b")
 _SCALE = re.compile(r'"scale": *([0-9.e-]+)')
@@ -95,7 +99,7 @@ def ingest(
     root, run = root.resolve(), Call(root, settings, progress=progress)
     files, missing = find_files(paths)
     recovered = recover_interrupted(root)
-    removed = sweep_orphans(root) if recover else []
+    removed = sweep_orphans(root) + _sweep_downloads(root) if recover else []
     if recover and (root / "raw" / "polygon").is_dir():
         known = {f.resolve() for f in files}
         files += [f for f in _files_below(root / "raw" / "polygon") if f.resolve() not in known]
@@ -323,6 +327,18 @@ class _Source:
     @property
     def delivery_id(self) -> str:
         return self.sha256[:16]
+
+
+def _sweep_downloads(root: Path) -> list[str]:
+    """Delete what killed downloads and API calls left in the stage, as far as nobody is at it."""
+    removed = []
+    for folder in sorted(f for prefix in STAGES for f in stage_dir(root).glob(f"{prefix}*") if f.is_dir()):
+        lock = NameLock(folder.with_suffix(".lock"))
+        if lock.take(wait=False):
+            shutil.rmtree(folder, ignore_errors=True)
+            removed.append(str(folder.relative_to(root)))
+            lock.release()
+    return removed
 
 
 def _kind_of(path: Path) -> Kind | None:

@@ -25,7 +25,7 @@ from ingest.errors import FailedFile
 from ingest.http_retry import RETRYABLE_STATUS, RetryableError, RetryPolicy, retry_after_s
 from ingest.landing import recover_interrupted
 from ingest.polygon import api_file, occ_ticker
-from ingest.polygon.landing import Call, Settings, told
+from ingest.polygon.landing import API_STAGE, Call, Settings, told
 from ingest.polygon.layout import OPTIONS, STOCKS, Kind
 from lake import atomic
 from lake.locks import NameLock
@@ -181,7 +181,7 @@ def _ingest_day(
     begin, end = day_bounds_ns(day)
     if end > time.time_ns():
         raise FailedFile(f"{day} was not over in New York, expected a day that is; run again after it")
-    folder = stage_dir(call.root) / f"api-{name.name}"
+    folder = stage_dir(call.root) / f"{API_STAGE}{name.stem}"
     atomic.make_dirs(folder.parent)
     lock = NameLock(folder.with_suffix(".lock"))
     lock.take(what=f"the answers about {ticker} on {day}")

@@ -25,7 +25,7 @@ from ingest.dbn import FileReport, IngestReport
 from ingest.errors import FailedFile
 from ingest.http_retry import RETRYABLE_STATUS, RetryableError, RetryPolicy, retry_after_s
 from ingest.landing import recover_interrupted
-from ingest.polygon.landing import FLAT_SUFFIX, Call, Settings, told
+from ingest.polygon.landing import FLAT_SUFFIX, S3_STAGE, Call, Settings, told
 from ingest.polygon.layout import KINDS, Kind
 from lake import atomic
 from lake.locks import NameLock
@@ -203,7 +203,7 @@ def _ingest_item(
     if here and here.is_file() and here.stat().st_size == item.bytes and _matches(here, item):
         return replace(call.ingest_file(here, kind), path=Path(f"{item.bucket}/{item.key}"))
     name = hashlib.sha256(f"{item.bucket}/{item.key}/{item.etag}".encode()).hexdigest()[:16]
-    folder = stage_dir(call.root) / f"s3-{name}"
+    folder = stage_dir(call.root) / f"{S3_STAGE}{name}"
     atomic.make_dirs(folder.parent)
     lock = NameLock(folder.with_suffix(".lock"))
     lock.take(what=f"the download of {item.url}")

@@ -17,6 +17,7 @@ from ingest.polygon.landing import Settings, ingest
 from ingest.rejects import SCHEMA as REJECTS_SCHEMA
 from lake import contracts
 from lake.bronze import visible_files
+from lake.locks import NameLock
 from tests.unit.ingest_polygon.kit import (
     DAY,
     HOUR_NS,
@@ -358,3 +359,17 @@ def test_every_manifest_meets_its_schema(root: Path, tmp_path: Path) -> None:
         assert [f.told for f in contracts.faults(json.loads(path.read_text()), schemas[0])] == [], name
         checked += 1
     assert checked >= 10
+
+
+def test_recover_removes_what_killed_downloads_left(root: Path) -> None:
+    left = root / "lake" / "_stage" / "s3-0123456789abcdef"
+    held = root / "lake" / "_stage" / "api-SPY_2025-12-24.json"
+    for folder in (left, held):
+        folder.mkdir(parents=True)
+        (folder / "x.part").write_bytes(b"half")
+    lock = NameLock(held.with_suffix(".lock"))
+    assert lock.take(wait=False)
+    assert ingest(root, []).removed == []
+    assert ingest(root, [], recover=True).removed == ["lake/_stage/s3-0123456789abcdef"]
+    assert (left.exists(), held.exists()) == (False, True)
+    lock.release()
