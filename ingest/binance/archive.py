@@ -63,6 +63,7 @@ _PRINTS = (
 _COLUMNS = {AGG_TRADES.name: _AGG, KLINES.name: _BARS, PRINTS.name: _PRINTS}
 # Futures have no best match; nothing else may be left out.
 _LAST_OPTIONAL = {AGG_TRADES.name: 1, KLINES.name: 0, PRINTS.name: 1}
+_WORDS = frozenset({"True", "true", "False", "false"})
 _NEWLINE, _COMMA, _RETURN = 10, 44, 13
 
 
@@ -88,7 +89,8 @@ def layout_of(first_line: str, kind: Kind | None) -> Layout | None:
     for candidate in kinds:
         layout = _by_header(values, candidate) if has_header else _by_count(len(values), candidate)
         if isinstance(layout, Layout):
-            found.append(layout)
+            if kind or has_header or _fits(values, layout):
+                found.append(layout)
         elif kind:
             raise RefusedFile(layout)
     return found[0] if len(found) == 1 else None
@@ -101,6 +103,14 @@ def _by_count(count: int, kind: Kind) -> Layout | str:
         several = f"{least} or {len(names)}" if least < len(names) else f"{least}"
         return f"first line had {count} values, expected {several} as {kind.name} have; check what the file holds"
     return Layout(kind, names[:count], has_header=False)
+
+
+def _fits(values: list[str], layout: Layout) -> bool:
+    """Whether the words of a headless line stand where the kind has them: a count alone says little."""
+    words = {place for place in layout.places if place.startswith("is_")}
+    return all(
+        (value in _WORDS) == (place in words) for value, place in zip(values, layout.places, strict=True)
+    )
 
 
 def _by_header(names: list[str], kind: Kind) -> Layout | str:

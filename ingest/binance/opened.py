@@ -31,7 +31,8 @@ RATIO_FROM_BYTES = 64 << 20
 MAX_UNPACKED_BYTES = 64 << 30
 _DIRECTORY_BYTES = 64 << 10  # of a zip that holds one file
 _HEAD_BYTES = 1 << 16
-_END_RECORD = b"PK\x05\x06"
+_END_RECORD, _LONG_END_RECORD, _LONG_LOCATOR = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
+_END_BYTES = 65_557  # the record with the longest comment
 
 _KIND_NAMES = {"aggTrades": AGG_TRADES, "trades": PRINTS, "myTrades": None, "klines": KLINES}
 _NAME = re.compile(
@@ -196,14 +197,22 @@ def _zip_errors() -> Iterator[None]:
 
 def _one_entry(file: BinaryIO, size: int) -> None:
     """Look at the end record before anything is read into memory: one entry, a short directory."""
-    file.seek(max(0, size - 65_557))
-    tail = file.read(65_557)
-    file.seek(0)
+    file.seek(max(0, size - _END_BYTES))
+    tail = file.read(_END_BYTES)
     at = tail.rfind(_END_RECORD)
     if at < 0 or len(tail) - at < 22:
         raise RefusedFile("zip had no end record, expected a whole file; download it again")
-    entries = int.from_bytes(tail[at + 10 : at + 12], "little")
-    directory = int.from_bytes(tail[at + 12 : at + 16], "little")
+    entries, directory = struct.unpack_from("<HI", tail, at + 10)
+    if (
+        entries == 0xFFFF or directory == 0xFFFFFFFF
+    ):  # the long form, which some tools write for small files too
+        locator = tail[max(0, at - 20) : at]
+        if len(locator) == 20 and locator.startswith(_LONG_LOCATOR):
+            file.seek(min(struct.unpack_from("<Q", locator, 8)[0], size))
+            record = file.read(56)
+            if len(record) == 56 and record.startswith(_LONG_END_RECORD):
+                entries, directory = struct.unpack_from("<QQ", record, 32)
+    file.seek(0)
     if entries != 1 or directory > _DIRECTORY_BYTES:
         raise RefusedFile(f"zip said it held {entries} files, expected one CSV; unpack it")
 

@@ -6,6 +6,7 @@ import datetime as dt
 import gzip
 import hashlib
 import io
+import struct
 import zipfile
 from decimal import Decimal
 
@@ -108,6 +109,14 @@ def test_a_header_gives_the_columns_by_name_and_new_ones_are_kept(tmp_path, capl
         read(put(tmp_path, f"{NAME}.csv", data.replace(b",price", b",prize")))
 
 
+def test_a_name_that_says_nothing_is_made_good_by_where_the_words_stand(tmp_path):
+    assert (
+        len(read(put(tmp_path, "x.csv", agg_csv(5, futures=True)), symbol="BTCUSDC").rows("agg_trades")) == 5
+    )
+    prints = b"1,96000.5,0.1,9600.05,1733011200000,True,True\n"
+    assert len(read(put(tmp_path, "y.csv", prints), symbol="BTCUSDC").rows("prints")) == 1
+
+
 def test_bars_of_an_archive_are_all_closed(tmp_path):
     for header in (False, True):
         found = read(put(tmp_path, f"BTCUSDC-1m-{DAY}.csv", bars_csv(60, header=header)), "klines")
@@ -169,7 +178,7 @@ def test_numbers_that_need_a_second_look_keep_their_value(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("x.csv", agg_csv(3, futures=True), "could be of several kinds"),
+        ("x.csv", b"1,2,3,4,5,6,7\n", "could be of several kinds"),
         ("x.csv", b"1,2\n", "could be of several kinds or of none"),
         (f"{NAME}.csv", bars_csv(3), "first line had 12 values, expected 7 or 8"),
         (f"{NAME}.csv", b"  \n\n", "file was blank"),
@@ -204,6 +213,31 @@ def test_a_zip_of_two_files_is_refused(tmp_path):
         archive.writestr("b.csv", agg_csv(2))
     with pytest.raises(RefusedFile, match="held 2 files"):
         read(put(tmp_path, f"{NAME}.zip", out.getvalue()))
+
+
+def long_form(packed: bytes, entries: int = 1) -> bytes:
+    """The same zip with the end record of large ones, as some tools write it for every file."""
+    at = packed.rfind(b"PK\x05\x06")
+    size, offset = struct.unpack_from("<II", packed, at + 12)
+    record = b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, entries, entries, size, offset)
+    locator = b"PK\x06\x07" + struct.pack("<IQI", 0, at, 1)
+    short = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return packed[:at] + record + locator + short
+
+
+def test_a_zip_with_the_long_end_record_is_read(tmp_path):
+    packed = zipped(f"{NAME}.csv", agg_csv(9))
+    assert len(read(put(tmp_path, f"{NAME}.zip", long_form(packed))).rows("agg_trades")) == 9
+    with pytest.raises(RefusedFile, match="said it held 4000000000 files"):
+        read(put(tmp_path, f"{NAME}.zip", long_form(packed, 4_000_000_000)))
+
+
+@pytest.mark.realdata
+def test_a_real_zip_of_another_vendor_is_refused_for_what_is_in_it(realdata):
+    """It has the long end record, and bars of six columns."""
+    (path,) = (realdata / "lean" / "crypto" / "binance" / "minute" / "btcbusd").glob("*.zip")
+    with pytest.raises(RefusedFile, match="CSV of 6 columns could be of several kinds or of none"):
+        read(path)
 
 
 def test_a_bomb_is_refused_before_it_unpacks(tmp_path, monkeypatch):
