@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+import math
 import os
 import re
 from collections import defaultdict
@@ -120,9 +121,16 @@ class Publisher:
     loaded_at: datetime
 
     def publish(
-        self, *, start: datetime | None, end: datetime | None, replace: bool, sealed: bool
+        self,
+        *,
+        start: datetime | None,
+        end: datetime | None,
+        replace: bool,
+        sealed: bool,
+        sealed_through: datetime | None = None,
     ) -> LoadReport:
         report = LoadReport(self.schema.name)
+        seal_before = math.inf if sealed else -math.inf if sealed_through is None else _hour(sealed_through)
         low, high = _hour(start), _hour(end)
         counts = self._count_rows(low, high, report)
         rejects = self._assign_rejects(low, high, report)
@@ -130,7 +138,7 @@ class Publisher:
         stream = self._sorted_windows(low, high)
         upcoming = next(stream, None)
         for date, windows in itertools.groupby(wanted, key=_date):
-            day = _Day(self, date, replace, sealed, report)
+            day = _Day(self, date, replace, seal_before, report)
             for window in windows:
                 rows: Iterator[pa.Table] = iter(())
                 if upcoming is not None and upcoming[0] == window:
@@ -142,7 +150,7 @@ class Publisher:
                     upcoming = next(stream, None)
             day.commit()
         if NO_WINDOW in rejects and NO_WINDOW not in wanted:
-            day = _Day(self, _date(NO_WINDOW), replace, sealed, report)
+            day = _Day(self, _date(NO_WINDOW), replace, seal_before, report)
             day.timeless_rejects(rejects[NO_WINDOW])
         return report
 
@@ -214,9 +222,11 @@ class Publisher:
 class _Day:
     """The windows of one date: planned one by one, committed together."""
 
-    def __init__(self, load: Publisher, date: str, replace: bool, sealed: bool, report: LoadReport) -> None:
+    def __init__(
+        self, load: Publisher, date: str, replace: bool, seal_before: float, report: LoadReport
+    ) -> None:
         self.load, self.schema, self.date = load, load.schema, date
-        self.replace, self.sealed, self.report = replace, sealed, report
+        self.replace, self.seal_before, self.report = replace, seal_before, report
         self.folder = dataset_dir(load.root, load.schema.name)
         self.markers: dict[int, list[Marker]] = defaultdict(list)
         for marker in read_date(load.root, load.schema.name, date):
@@ -280,7 +290,7 @@ class _Day:
         parts = [part for marker in existing for part in marker.parts]
         if not parts or existing[0].state == "archived":
             return rows, missing
-        if self.replace and closed:
+        if self.replace and (closed or self.schema.versioned):
             return self._not_landed(rows, self._landed("row_hash", existing), missing), missing
         if self.load.whole_files and not self.replace:
             held = self._landed("source_file", existing)
@@ -329,7 +339,8 @@ class _Day:
         """The window's own marker, new or in place of a provisional one."""
         landed = list(base.parts) if base else []
         kept, spare = landed, landed
-        if self.replace:
+        replace = self.replace and not self.schema.versioned
+        if replace:
             spare = [part for part in landed if source_kind(self.folder / part.name) == self.load.source_kind]
             kept = [part for part in landed if part not in spare]
         parts, moves, dropped = [*kept], [], 0
@@ -340,7 +351,7 @@ class _Day:
             )
             if same is not None:
                 dropped += 1
-                if self.replace and same not in parts:
+                if replace and same not in parts:
                     parts.append(same)
                     paths.append((self.folder / same.name, same.key))
                 continue
@@ -349,14 +360,14 @@ class _Day:
             moves.append((part.staged, self.folder / named.name))
             paths.append((part.staged, named.key))
         parts.sort(key=lambda part: part.name)
-        state = "sealed" if self.sealed else "provisional"
+        state = "sealed" if window < self.seal_before else "provisional"
         reject_rows = self._reject_rows(window % 24, rejects)
         same_rows = base is not None and parts == list(base.parts)
         if same_rows and (base.state, base.reject_rows) == (state, reject_rows):
             return None
         if same_rows:
             summary = _summary_of(base)
-        elif kept or (dropped and not self.replace):
+        elif kept or (dropped and not replace):
             with self.load.connection.cursor() as cursor:
                 cursor.execute("set TimeZone = 'UTC'")
                 summary = summarize(paths, self.schema, cursor)
@@ -386,7 +397,7 @@ class _Day:
             if new and writer.summarizer.summary().content_hash not in whole:
                 self._conflict(window, "stands in the archive and differs; restore it from there first")
             return None
-        if missing[0]:
+        if missing[0] and not self.schema.versioned:
             self._conflict(
                 window, f"is sealed and the source lacks {missing[0]:,} of its rows; find out who took them"
             )

@@ -41,6 +41,8 @@ class WindowSchema:
     ``keys`` are the partition keys beside the date, in path order: business columns that stand in the path and not
     in the file. A row belongs to the UTC hour of ``window_column``; where that is the lineage column
     ``ingested_at`` and a row has none, of ``row_time``. ``row_time`` is also what a marker gives the range of.
+    ``versioned``: the source overwrites a row by its next version, which has a key of its own; what it no longer holds
+    was not lost.
     """
 
     name: str
@@ -50,6 +52,7 @@ class WindowSchema:
     primary_key: tuple[str, ...]
     columns: pa.Schema
     version: int = 1
+    versioned: bool = False
 
     @functools.cached_property
     def by_ingested_at(self) -> bool:
@@ -165,6 +168,7 @@ OPERATIONS = WindowSchema(
     window_column="ingested_at",
     row_time="updated_at",
     primary_key=("client_id", "operation_id", "updated_at"),
+    versioned=True,
     columns=pa.schema(
         [
             _col("operation_id", pa.int64()),

@@ -196,6 +196,7 @@ class WindowLoad:
         end: datetime | None = None,
         replace: bool = False,
         sealed: bool = False,
+        sealed_through: datetime | None = None,
     ) -> LoadReport:
         """Publish every window with rows or rejects, and rows:0 markers for the other hours of [start, end).
 
@@ -204,7 +205,8 @@ class WindowLoad:
         of the windows in the bounds, so that earlier provisional parts of the kind go; otherwise rows are added. A
         part whose rows (by content hash) a window already has is not added again. Rows for a sealed window become
         a supplement, ``late_rows``; one that lost rows in a replace, or that stands in the archive with other rows,
-        is a conflict in the report, and stays as it was. ``sealed`` seals the windows.
+        is a conflict in the report, and stays as it was. ``sealed`` seals the windows, ``sealed_through`` those that
+        end at or before it.
 
         Raises RefusedFile when the share of rejects is above ``max_bad``, FailedFile when rows don't add up; then
         nothing is published.
@@ -226,7 +228,9 @@ class WindowLoad:
             loaded_at=datetime.now(UTC),
         )
         try:
-            report = publisher.publish(start=start, end=end, replace=replace, sealed=sealed)
+            report = publisher.publish(
+                start=start, end=end, replace=replace, sealed=sealed, sealed_through=sealed_through
+            )
         except duckdb.Error as error:  # a sort that found no room on disk
             raise FailedFile(
                 f"rows of {self.schema.name} could not be sorted ({str(error).splitlines()[0][:200]}), expected room "
