@@ -9,9 +9,9 @@ import typer
 
 from cli.output import print_rows, say
 from lake import atomic
-from lake.bronze import visible_files
+from lake.bronze import paths, visible_files
 from lake.commits import Partition, read_partitions
-from lake.paths import bronze_dir, lake_dir, lake_root, receipts_dir
+from lake.paths import lake_dir, lake_root, receipts_dir
 
 app = typer.Typer(add_completion=False)
 
@@ -36,11 +36,11 @@ def bronze_status(root: Path) -> list[dict[str, Any]]:
     """One row per bronze schema over its visible files, in order of name; ``dates`` are UTC dates."""
     by_folder: dict[str, list[Any]] = {}
     for file in visible_files(root):
-        by_folder.setdefault("/".join(file.path.relative_to(bronze_dir(root)).parts[:2]), []).append(file)
+        by_folder.setdefault("/".join(file.schema.split(".")[:-1]), []).append(file)
     rows = []
     for folder, files in sorted(by_folder.items()):
         on_disk = [
-            file.path.stat() for file in files if file.path.is_file()
+            path.stat() for path in paths(files) if path.is_file()
         ]  # an archived file may be elsewhere
         newest = max((stat.st_mtime for stat in on_disk), default=None)
         rows.append(

@@ -5,9 +5,10 @@ the lake, so no ingest writes them: `tickhouse manifest`, `ingest --recover` and
 """
 
 import json
+import os
 from pathlib import Path
 
-from lake import atomic, datasets
+from lake import atomic, datasets, replaced
 from lake.bronze import VISIBLE_STATUS
 from lake.commits import now_utc
 from lake.locks import NameLock
@@ -65,8 +66,15 @@ def _bronze(root: Path, receipts: dict[str, dict]) -> dict:
         ]
         for file in record["files"]:
             _add(partitions, record, file, receipt["path"])
+    standing = replaced.standing(root, {f["path"] for p in partitions.values() for f in p["files"]})
     for partition in partitions.values():
-        partition["files"].sort(key=lambda f: f["path"])
+        for file in partition["files"]:
+            if now := standing.get(
+                file["path"]
+            ):  # a merged file or a copy in the archive, which others may share
+                path = os.path.relpath(now.file(root), bronze_dir(root))
+                file |= {"path": path, "bytes": now.bytes, "sha256": now.sha256}
+        partition["files"].sort(key=lambda f: (f["path"], f["delivery_id"]))
         partition["source_files"] = sorted(set(partition["source_files"]))
     return {
         "schemas": dict(sorted(schemas.items())),

@@ -499,12 +499,15 @@ def _event_receipt() -> Schema:
 
 
 def _bronze_manifest(words: Vocabulary) -> Schema:
+    # where the rows stand now: as landed, merged, or in the archive
+    name = rf"part-{_HEX8}(-\d{{3}}|-merged)?\.parquet"
+    standing = _pattern(rf"(\.\./archive/bronze/)?[a-z]+/[a-z0-9]+/.+/date={_DAY}/hour=\d{{2}}/{name}")
     partition = _record(
         schema=BRONZE_SCHEMA,
         key=HIVE_KEY,
         date=DATE,
         hour=HOUR,
-        files=_list(_record(**_PART, delivery_id=DELIVERY), minItems=1),
+        files=_list(_record(**{**_PART, "path": standing}, delivery_id=DELIVERY), minItems=1),
         rows=SOME,
         ts_min_ns=TS_NS,
         ts_max_ns=TS_NS,

@@ -88,10 +88,10 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     policy = retention.Policy("bronze/*", 0, -1, "date", delete_allowed=True)
     rules = retention.Rules((policy,), frozenset(), date(2026, 1, 1), "bronze/futures/trades")
     retention.archive(root, rules, runs.new_run_id("retention"))
-    assert {row.state for row in retention.delete(root, rules, runs.new_run_id("retention"), yes=True)} == {
-        "deleted"
-    }
+    deleted = retention.delete(root, rules, runs.new_run_id("retention"), yes=True)
+    assert "deleted" in {row.state for row in deleted}  # hours that failed a check of quality stay
     land_windows(root, folder)
+    rollup.write_rollups(root)
     return root
 
 
