@@ -91,13 +91,31 @@ class EventFile:
         """Path below the lake's root, as rows and receipts say it."""
         return self.path.relative_to(self.root).as_posix()
 
+    @property
+    def source_file(self) -> str:
+        """What rows say of where they came from: the path, and 8 digits that tell it from another file of the name."""
+        return f"{self.name}#{self.sha256[:8]}"
+
     def keep(self) -> None:
         """Put the copy in its place."""
         self._move(self.path)
 
     def quarantine(self) -> None:
-        """Put it into ``raw/_quarantine``, out of ``raw/events`` if it stood there."""
-        self._move(_free_name(self.root / "raw" / "_quarantine", self.path.name, self.sha256))
+        """Put it into ``raw/_quarantine``, and out of ``raw/events`` if it stood there and nothing was made of it."""
+        target = _free_name(self.root / "raw" / "_quarantine", self.path.name, self.sha256)
+        if self.readable == self.path and self._landed():
+            atomic.make_dirs(target.parent)
+            if not target.exists():
+                os.link(self.path, target)
+                atomic.fsync_dir(target.parent)
+            self.readable = self.path = target
+        else:
+            self._move(target)
+
+    def _landed(self) -> bool:
+        """Whether bronze holds rows of these bytes, of any dataset and windows."""
+        receipts = (atomic.read_json(path) for path in receipts_dir(self.root).glob("events-*.json"))
+        return any(r["sha256"] == self.sha256 and r["status"] == "landed" for r in receipts)
 
     def write_receipt(self, facts: dict) -> None:
         """Say what became of it; ``facts`` are the receipt's keys but for those of the file itself."""

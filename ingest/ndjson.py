@@ -202,7 +202,7 @@ class _Call:
             report.bytes_in, report.raw_path = file.bytes, file.name
             self._parse(file, report, load)
         except RefusedFile as error:
-            load.discard(file.name)
+            load.discard(file.source_file)
             report.status, report.reason = "quarantined", str(error)
             file.quarantine()
             report.raw_path = file.name
@@ -212,7 +212,7 @@ class _Call:
             if isinstance(error, OSError) and error.errno in _FULL_DISK:
                 raise
             if file is not None:
-                load.discard(file.name)
+                load.discard(file.source_file)
             report.status, report.reason = "failed", str(error)
             if isinstance(error, OSError):
                 report.reason = f"could not be read ({error.strerror or error}); mend that and run again"
@@ -226,12 +226,12 @@ class _Call:
         tell = None if self.progress is None else (lambda done: self.progress(file.source, done))
         for lines in read_lines(file.readable, tell):
             block = parser.parse(lines)
-            load.add(block.table, file.name, block.line_no)
+            load.add(block.table, file.source_file, block.line_no)
             for line_no, rule, reason, raw, at in block.rejects:
-                load.reject(line_no, rule, reason, raw, source_file=file.name, window_start=at)
+                load.reject(line_no, rule, reason, raw, source_file=file.source_file, window_start=at)
                 by_rule[rule] += 1
-        load.count_read(parser.read, file.name)
-        report.rows, report.rejected = load.counts(file.name)
+        load.count_read(parser.read, file.source_file)
+        report.rows, report.rejected = load.counts(file.source_file)
         report.by_rule = dict(sorted(by_rule.items()))
         report.unknown_columns = dict(sorted(parser.drift.unknown.items()))
         self._judge(report, parser.drift, by_rule)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -111,7 +112,7 @@ def test_a_bad_line_is_kept_aside_with_its_number_and_rule(
     assert report.exit_code == 2
     (kept,) = rejects(root)
     assert (kept["line_no"], kept["rule"], kept["environment"]) == (3, rule, "prod")
-    assert kept["source_file"] == "raw/events/events/in.ndjson"
+    assert re.fullmatch(r"raw/events/events/in\.ndjson#[0-9a-f]{8}", kept["source_file"])
     assert len(rows_of(root)) == 3
     assert sum(m.reject_rows for m in read_markers(root, "events")) == 1
     assert [m.incomplete for m in read_markers(root, "events") if m.reject_rows] == [True]
@@ -241,6 +242,20 @@ def test_a_removed_or_retyped_column_is_refused_with_the_difference(
     (file,) = ingest_ndjson(root, "events", str(path)).files
     assert file.status == "quarantined"
     assert f"rows came {told}, expected the columns of events" in file.reason
+
+
+def test_a_refused_file_stays_where_something_was_made_of_it(root: Path, tmp_path: Path):
+    path = kit.write(root / "raw/events/mine.ndjson", kit.events(5))
+    assert ingest_ndjson(root, "events", str(path)).exit_code == 0
+    (file,) = ingest_ndjson(root, "orders", str(path)).files
+    assert (file.status, path.is_file(), (root / "raw/_quarantine/mine.ndjson").is_file()) == (
+        "quarantined",
+        True,
+        True,
+    )
+    other = kit.write(root / "raw/events/other.ndjson", ["{"])
+    assert ingest_ndjson(root, "events", str(other)).files[0].status == "quarantined"
+    assert not other.exists()
 
 
 def test_a_new_column_is_told_once_and_kept(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -258,13 +258,22 @@ def test_a_file_that_came_in_part_is_completed_whatever_comes_with_it(root: Path
     folder = tmp_path / "in"
     a, b = (kit.write(folder / f"{n}.ndjson", kit.events(100, seed=s)) for n, s in (("a", 1), ("b", 2)))
     with WindowLoad(root, EVENTS, "prod", source_kind="ndjson", whole_files=True) as load:
-        load.add(table_of(a), "raw/events/events/a.ndjson", np.arange(1, 101))
+        name = f"raw/events/events/a.ndjson#{hashlib.sha256(a.read_bytes()).hexdigest()[:8]}"
+        load.add(table_of(a), name, np.arange(1, 101))
         load.publish(end=kit.START + 3 * HOUR)
     land(root, folder)
     other = tmp_path / "other"
     land(other, folder)
     assert kit.windows(root) == kit.windows(other)
     assert b.is_file()
+
+
+def test_another_file_of_the_same_name_lands_though_the_first_one_is_gone(root: Path, tmp_path: Path):
+    path = kit.write(tmp_path / "daily.ndjson", kit.events(50, hours=1))
+    land(root, path)
+    (root / "raw/events/events/daily.ndjson").unlink()
+    assert land(root, kit.write(path, kit.events(50, seed=2, hours=1))).load.new_rows == 50
+    assert rows_of(root).num_rows == 100
 
 
 # -- provisional, sealed, late ---------------------------------------------------------------------------------------
