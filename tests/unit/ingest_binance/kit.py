@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import struct
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -109,6 +110,16 @@ def zipped(name: str, data: bytes) -> bytes:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(name, data)
     return out.getvalue()
+
+
+def long_form(packed: bytes, entries: int = 1) -> bytes:
+    """The same zip with the end record of large ones, as some tools write it for every file."""
+    at = packed.rfind(b"PK\x05\x06")
+    size, offset = struct.unpack_from("<II", packed, at + 12)
+    record = b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, entries, entries, size, offset)
+    locator = b"PK\x06\x07" + struct.pack("<IQI", 0, at, 1)
+    short = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return packed[:at] + record + locator + short
 
 
 def put(folder: Path, name: str, data: bytes) -> Path:

@@ -6,7 +6,6 @@ import datetime as dt
 import gzip
 import hashlib
 import io
-import struct
 import zipfile
 from decimal import Decimal
 
@@ -29,6 +28,7 @@ from tests.unit.ingest_binance.kit import (
     agg_values,
     bars_csv,
     lines,
+    long_form,
     put,
     read,
     zipped,
@@ -213,16 +213,6 @@ def test_a_zip_of_two_files_is_refused(tmp_path):
         archive.writestr("b.csv", agg_csv(2))
     with pytest.raises(RefusedFile, match="held 2 files"):
         read(put(tmp_path, f"{NAME}.zip", out.getvalue()))
-
-
-def long_form(packed: bytes, entries: int = 1) -> bytes:
-    """The same zip with the end record of large ones, as some tools write it for every file."""
-    at = packed.rfind(b"PK\x05\x06")
-    size, offset = struct.unpack_from("<II", packed, at + 12)
-    record = b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, entries, entries, size, offset)
-    locator = b"PK\x06\x07" + struct.pack("<IQI", 0, at, 1)
-    short = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
-    return packed[:at] + record + locator + short
 
 
 def test_a_zip_with_the_long_end_record_is_read(tmp_path):

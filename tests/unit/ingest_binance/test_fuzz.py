@@ -25,6 +25,7 @@ from tests.unit.ingest_binance.kit import (
     bars_csv,
     fill,
     lines,
+    long_form,
     put,
     read,
     report,
@@ -77,11 +78,12 @@ def test_a_capture_that_was_damaged_gives_the_rows_that_are_whole(tmp_path, coun
 def test_a_packed_file_that_was_damaged_is_refused_or_whole(tmp_path, form, count):
     """What the standard library unpacks without complaint is read; nothing else is."""
     plain = agg_csv(40)
-    packed = zipped(f"{NAME}.csv", plain) if form == "zip" else gzip.compress(plain, mtime=0)
+    whole = zipped(f"{NAME}.csv", plain)
+    packed = [whole, long_form(whole)] if form == "zip" else [gzip.compress(plain, mtime=0)]
     path = tmp_path / (f"{NAME}.zip" if form == "zip" else f"{NAME}.csv.gz")
     for number in range(count):
         rng = np.random.default_rng([SEED, number])
-        data = mutations(rng, packed)
+        data = mutations(rng, packed[number % len(packed)])
         path.write_bytes(data)
         found = read_or_refuse(path)
         if found is None:
