@@ -37,6 +37,7 @@ from ingest.window_schema import WindowSchema
 from ingest.window_spool import Spool, query
 from lake import atomic
 from lake.paths import bronze_dir
+from lake.window_checkpoint import reopen
 from lake.window_readme import write_readme
 from lake.windows import (
     HOUR,
@@ -538,6 +539,7 @@ class _Day:
         plan = load.stage / f"plan-{self.date}.json"
         if self.changes:
             atomic.write_json(plan, {"dataset": self.schema.name, "date": self.date})
+            reopen(load.root, self.schema.name, self.date)
             folders = set()
             for src, dst in (move for change in self.changes for move in change.moves):
                 if dst.parent not in folders:

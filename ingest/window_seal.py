@@ -16,6 +16,7 @@ from ingest.window_parts import Summarizer
 from ingest.window_publish import write_marker
 from ingest.window_schema import WINDOW_SCHEMAS
 from lake import atomic
+from lake.window_checkpoint import closed_dates, write_closed
 from lake.window_readme import write_readme
 from lake.windows import (
     HOUR,
@@ -65,9 +66,11 @@ def seal_aged(root: Path, dataset: str) -> SealReport:
 
 def _seal(root: Path, dataset: str, through: datetime, *, fill: bool) -> SealReport:
     through = through.astimezone(UTC)
+    dates = [date for date in landed_dates(root, dataset) if date <= f"{through:%Y-%m-%d}"]
+    closed = closed_dates(root, dataset) & set(dates)
     markers = {}
-    for date in landed_dates(root, dataset):
-        if date <= f"{through:%Y-%m-%d}":
+    for date in dates:
+        if fill or date not in closed:
             markers |= {m.window_start: m for m in read_date(root, dataset, date) if not m.number}
     due = [m for m in markers.values() if m.state == "provisional" and parse_time(m.window_end) <= through]
     changed = [dataclasses.replace(marker, state="sealed") for marker in due]
@@ -80,6 +83,9 @@ def _seal(root: Path, dataset: str, through: datetime, *, fill: bool) -> SealRep
                 write_marker(metadata, marker)
         atomic.fsync_dir(metadata)
         write_readme(root, dataset, date)
+    still_open = {m.date for m in markers.values() if m.state == "provisional" and m not in due}
+    # The last date may yet get hours that are still to come.
+    write_closed(root, dataset, (closed_dates(root, dataset) | set(dates[:-1])) - still_open)
     log.info("sealed dataset=%s through=%s windows=%d empty=%d", dataset, through, len(changed), len(empty))
     return SealReport(dataset, format_window(through), len(changed), len(empty))
 

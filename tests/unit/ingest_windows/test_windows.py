@@ -22,6 +22,7 @@ from ingest.window_schema import EVENTS, ORDERS, WINDOW_SCHEMAS
 from ingest.window_seal import seal_aged, seal_through
 from ingest.windows import WindowLoad
 from lake.digest import file_digest, table_digest
+from lake.window_checkpoint import checkpoint_path, closed_dates
 from lake.windows import PARTITION_KEYS, date_parts, read_date, read_markers, visible_parts
 from tests.unit.ingest_windows import kit
 
@@ -332,6 +333,24 @@ def test_a_snapshot_of_a_sealed_window_adds_what_is_new_and_refuses_what_is_gone
     assert gone.exit_code == 3
     assert "lacks 1 of its rows" in gone.conflicts[0]
     assert rows_of(root).num_rows == 60
+
+
+def test_an_old_hour_that_comes_late_seals_too(root: Path, tmp_path: Path):
+    """Dates that were closed once are not read again, until one of them gets an open window."""
+    days = [kit.event(n, kit.START + timedelta(days=n)) for n in range(5)]
+    land(root, kit.write(tmp_path / "a.ndjson", days))
+    assert closed_dates(root, "events") == {f"2024-12-0{n}" for n in (1, 2, 3)}
+    old = kit.START - timedelta(days=3)
+    land(
+        root,
+        kit.write(tmp_path / "b.ndjson", [kit.event(9, old), kit.event(10, kit.START + timedelta(hours=30))]),
+    )
+    markers = {m.window_start: m for m in read_markers(root, "events")}
+    assert markers["2024-11-28T00:00:00Z"].state == "sealed"
+    assert markers["2024-12-02T06:00:00Z"].state == "sealed"
+    checkpoint_path(root, "events").unlink()
+    assert seal_aged(root, "events").sealed == 0
+    assert {"2024-11-28", "2024-12-01"} <= closed_dates(root, "events")
 
 
 def test_seal_fills_the_hours_that_nothing_came_of(root: Path, tmp_path: Path):
