@@ -234,7 +234,7 @@ class _Call:
         path, root, told = source.path, self.root, self._expected(source.path)
         with open_dbn(path) as stream:  # first, so that a file we refuse isn't copied here
             kind = KINDS[stream.header.schema]
-        origin = "sim" if source.sha256 in self.simulated else "databento_dbn"
+        origin, scale = ("sim", self.scale) if source.sha256 in self.simulated else ("databento_dbn", 1.0)
         with Delivery(root, path, source.sha256, bronze_source=origin) as delivery:
             if delivery.landed:  # while this call waited for another
                 self._tell(source)(source.bytes)
@@ -299,8 +299,8 @@ class _Call:
                 run_id=self.run_id,
                 obsolete=self._refused_copy(delivery),
                 dates=() if files else (day,),
-                gaps=quality and quality.gaps(),
-                quality=reading.checks(quality, self.scale if origin == "sim" else 1.0),
+                gaps=quality and quality.gaps(scale),
+                quality=reading.checks(quality, scale),
             )
         log.info(
             "landed path=%s rows=%d rejected=%d files=%d run_id=%s",

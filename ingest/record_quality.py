@@ -90,11 +90,12 @@ class RecordQuality:
             )  # fmt: skip
             self._gaps += map(tuple, self._events[:found].tolist())
 
-    def gaps(self) -> dict[str, list[dict]]:
+    def gaps(self, scale: float = 1.0) -> dict[str, list[dict]]:
         """Entries of the commit records by ISO date, in order of time.
 
         A hole counts where the contract's numbering is dense; silence where the contract is the one of most rows
-        among the outrights of its root and date: the quiet of a contract that hardly trades misses nothing.
+        among the outrights of its root and date: the quiet of a contract that hardly trades misses nothing. A book
+        that the simulator thinned to the share ``scale`` is silent after as many times the usual seconds.
         """
         dense = {code for code in range(len(self._contracts)) if self._is_dense(code)}
         busiest = {day: self._busiest(counts) for day, counts in self._counts.items()}
@@ -106,7 +107,9 @@ class RecordQuality:
             day = start // DAY_NS
             if kind == _HOLE and code not in dense:
                 continue
-            if kind == _SILENCE and busiest[day].get(self._roots[code]) != code:
+            if kind == _SILENCE and (
+                busiest[day].get(self._roots[code]) != code or (end - start) * scale <= SILENCE_NS
+            ):
                 continue
             found[_iso(day)].append(
                 {
@@ -161,10 +164,12 @@ class RecordQuality:
             holes = sum(int(counts[c, HOLES]) for c in codes if self._is_dense(c))
             made.append(_verdict("sequence_holes", holes, "warn" if holes else "ok"))
         if self.is_book:
-            made += self._of_book(counts, total, root, spans)
+            made += self._of_book(counts, total, root, spans, scale)
         return made
 
-    def _of_book(self, counts: np.ndarray, total: dict[int, int], root: str, spans: bool) -> list[dict]:
+    def _of_book(
+        self, counts: np.ndarray, total: dict[int, int], root: str, spans: bool, scale: float
+    ) -> list[dict]:
         made = [_verdict("f_last_share", total[LAST] / total[ROWS], "ok" if total[LAST] else "warn")]
         if total[TWO_SIDED]:
             share = total[CROSSED] / total[TWO_SIDED]
@@ -174,7 +179,7 @@ class RecordQuality:
         busiest = self._busiest(counts).get(root)
         if busiest is not None:
             silence_s = int(counts[busiest, LONGEST_NS]) / 1e9
-            verdict = _graded(silence_s, SILENCE_NS / 1e9, SILENCE_ERROR_S)
+            verdict = _graded(silence_s * scale, SILENCE_NS / 1e9, SILENCE_ERROR_S)
             made.append(
                 _verdict("silence_s", silence_s, verdict if spans else min(verdict, "warn", key=_weight))
             )

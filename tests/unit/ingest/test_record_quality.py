@@ -142,6 +142,19 @@ def test_the_quiet_of_contracts_that_hardly_trade_is_no_gap() -> None:
     assert {g["reason"] for g in judged(rows, codes).gaps().get("2025-12-15", [])} <= {"sequence"}
 
 
+def test_a_thinned_book_is_silent_later() -> None:
+    rows = a_day(n=8 * 3600)
+    rows = rows[(rows["ts_event"] < RTH_OPEN_NS) | (rows["ts_event"] >= RTH_OPEN_NS + 3600 * SECOND_NS)]
+    quality = judged(rows, block=5000)
+    reasons = [[g["reason"] for g in quality.gaps(scale)["2025-12-15"]] for scale in (1.0, 0.02, 0.01)]
+    assert [r.count("silence") for r in reasons] == [1, 1, 0]
+    assert [values(quality, scale=scale)["silence_s"][1] for scale in (1.0, 0.02, 0.01)] == [
+        "error",
+        "warn",
+        "ok",
+    ]
+
+
 def test_silence_of_a_part_of_a_day_is_a_warning() -> None:
     rows = a_day(n=8 * 3600)
     rows = rows[
