@@ -78,6 +78,11 @@ def paths(files: Iterable[BronzeFile]) -> list[Path]:
     return [*dict.fromkeys(f.path for f in files)]
 
 
+def reject_files(root: Path) -> list[Path]:
+    """Every file of rows that couldn't be landed. They are no input of anything, so no record has to name them."""
+    return sorted(bronze_dir(root).glob("_rejects/dataset=*/date=*/part-*.parquet"))
+
+
 def shared_hours(files: list[BronzeFile]) -> set[tuple[str, str, str, int]]:
     """The hours held by several deliveries: only these need the multiset rule (spec/market.md 4.3)."""
     first: dict[tuple[str, str, str, int], str] = {}

@@ -74,14 +74,20 @@ class Plugin(BasePlugin):
             # Always anew: one that a killed run left torn, or of older columns, would fail every run after it.
             job["sql"].append(views.empty_file_copy(self.root, source, keys))
             job["sql"].append(f'create schema if not exists "{source["schema"]}"')
-            if source["meta"].get("windows"):
+            if source["meta"].get("holds") == "rejects":
+                select = views.window_view(self.root, source, keys, bronze.reject_files(self.root))
+            elif source["meta"].get("windows"):
                 paths = [part.path for part in windows.visible_parts(self.root, source["name"])]
                 select = views.window_view(self.root, source, keys, paths)
             else:
                 select = views.bronze_view(self.root, source, keys, self.files, shared)
             job["sql"].append(f"create or replace view {source['schema']}.{source['identifier']} as {select}")
         if graph["sources"]:
-            windowed = {s["name"]: s["meta"].get("windows") for s in graph["sources"].values()}
+            windowed = {
+                s["name"]: s["meta"].get("windows")
+                for s in graph["sources"].values()
+                if s["meta"].get("holds") != "rejects"
+            }
             last = sources.last_at(self.root, windowed, self.files)
             job["sql"].append(views.landed_table(last))
         for node in graph["nodes"].values():

@@ -49,6 +49,8 @@ def declared(project_dir: Path = PROJECT_DIR) -> list[Source]:
         for source in yaml.safe_load(path.read_text(encoding="utf-8")).get("sources", []):
             for table in source["tables"]:
                 meta = table.get("meta") or table.get("config", {}).get("meta", {})
+                if meta.get("holds") == "rejects":  # nothing has to come there
+                    continue
                 limits = (source.get("config") or {}).get("freshness") or {}
                 limits |= (table.get("config") or {}).get("freshness") or {}
                 found.append(
