@@ -47,7 +47,8 @@ def logical_type(t: pa.DataType) -> str:
 
 
 _PAIRED_ROWS = 1 << 13
-_PATTERN_STEP = 1 << 16
+_PATTERN_STEP = 1 << 13
+_PATTERN_STATES = 256  # kept of each pattern: hours of up to 2 million rows
 _PATTERNS = 256
 _states: dict[bytes, list] = {}  # pattern → sha256 after 0, 1, 2, … times _PATTERN_STEP repetitions
 _states_lock = threading.Lock()
@@ -57,17 +58,21 @@ def _repeated(pattern: bytes, count: int) -> "hashlib._Hash":
     """sha256 of ``count`` times ``pattern``. The hours of a delivery start with the same constant columns, and most
     validity is all ones: what was hashed once is gone on from.
     """
-    steps, rest = divmod(count, _PATTERN_STEP)
     with _states_lock:
         if pattern not in _states and len(_states) >= _PATTERNS:
             _states.clear()
         states = _states.setdefault(pattern, [hashlib.sha256()])
-        while len(states) <= steps:
+        step = min(count // _PATTERN_STEP, _PATTERN_STATES)
+        while len(states) <= step:
             state = states[-1].copy()
             state.update(pattern * _PATTERN_STEP)
             states.append(state)
-        state = states[steps].copy()
-    state.update(pattern * rest)
+        state = states[step].copy()
+    rest = count - step * _PATTERN_STEP
+    while rest:
+        part = min(rest, 1 << 16)
+        state.update(pattern * part)
+        rest -= part
     return state
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lake.digest import UndigestibleType, file_digest, table_digest
+from lake.digest import UndigestibleType, _repeated, file_digest, table_digest
 
 # -- an independent, slow twin: one value at a time, bits by hand ------------------------------
 
@@ -251,3 +251,10 @@ def test_lineage_columns_stay_out(tmp_path):
 def test_a_type_without_a_canonical_form_is_refused():
     with pytest.raises(UndigestibleType, match="column type was binary"):
         table_digest(pa.table({"x": pa.array([b"a"])}))
+
+
+def test_a_constant_longer_than_what_is_kept_of_it() -> None:
+    """Repetitions are gone on from states that are kept; beyond the last of them, by hashing the rest."""
+    pattern = b"ab"
+    for count in (0, 1, 8191, 8192, 8193, 20_000, 256 * 8192, 257 * 8192 + 70_000):
+        assert _repeated(pattern, count).digest() == hashlib.sha256(pattern * count).digest()
