@@ -22,7 +22,11 @@ EXIT_CODES = (
 
 Source = Annotated[
     str,
-    typer.Option("--from", metavar="ndjson:GLOB|postgres:DSN_NAME", help="Where the rows are."),
+    typer.Option(
+        "--from",
+        metavar="ndjson:GLOB|postgres:DSN_NAME",
+        help="Where the rows are; DSN_NAME is an environment variable.",
+    ),
 ]
 Start = Annotated[str | None, typer.Option("--start", help="First hour, UTC, such as 2024-12-01T05:00Z.")]
 End = Annotated[str | None, typer.Option("--end", help="Hour after the last, exclusive.")]
@@ -104,6 +108,49 @@ def from_ndjson(dataset: str, pattern: str, options: dict[str, Any], as_json: bo
     return report.exit_code
 
 
+def from_postgres(dataset: str, name: str, options: dict[str, Any], as_json: bool) -> int:
+    """Land a table of the server whose connection string the environment holds as ``name``."""
+    # Imported here: the driver of a database is nothing that a file needs.
+    from ingest.postgres.load import ingest_postgres  # noqa: PLC0415
+
+    with tqdm(unit=" rows", disable=None, file=sys.stderr) as bar:
+        report = ingest_postgres(lake_root(), dataset, name, progress=bar.update, **options)
+    span = [None if at is None else f"{at:%Y-%m-%dT%H:%MZ}" for at in (report.start, report.end)]
+    through = None if report.sealed_through is None else f"{report.sealed_through:%Y-%m-%dT%H:%MZ}"
+    if as_json:
+        print_rows(
+            [
+                {
+                    "table": report.table,
+                    "dataset": report.dataset,
+                    "start": span[0],
+                    "end": span[1],
+                    "rows": report.rows,
+                    "new_rows": report.load.new_rows,
+                    "late_rows": report.load.late_rows,
+                    "rejected": report.load.rejected,
+                    "windows": report.load.windows,
+                    "unchanged": report.load.unchanged,
+                    "sealed_through": through,
+                    "unsealed": report.unsealed,
+                    "future_rows": report.future_rows,
+                    "unknown_columns": ",".join(report.unknown_columns),
+                }
+            ],
+            as_json=True,
+        )
+    else:
+        print(
+            f"{report.table}: {report.rows:,} rows read of [{span[0]}, {span[1]}), sealed through {through or 'none'}"
+        )
+    tell(report.load, as_json)
+    if report.unsealed:
+        say(f"tickhouse: windows were left provisional: {report.unsealed}")
+    if report.timeless:
+        say(f"tickhouse: {report.timeless:,} rows have no time to be placed by; see _rejects")
+    return report.exit_code
+
+
 def tell(load: Any, as_json: bool) -> None:
     """Say what became of the windows; ``load`` is a LoadReport."""
     if not as_json:
@@ -135,4 +182,7 @@ def hour(text: str | None, option: str) -> datetime | None:
     return when
 
 
-SOURCES: dict[str, Callable[[str, str, dict[str, Any], bool], int]] = {"ndjson": from_ndjson}
+SOURCES: dict[str, Callable[[str, str, dict[str, Any], bool], int]] = {
+    "ndjson": from_ndjson,
+    "postgres": from_postgres,
+}

@@ -1,0 +1,1 @@
+"""Execution bronze straight out of PostgreSQL: one snapshot, keyset pages, windows that a fence seals."""
