@@ -85,6 +85,8 @@ def _byte_classes() -> np.ndarray:
 
 
 BYTE_CLASSES = _byte_classes()
+_POWERS = 10 ** np.arange(19, dtype=np.int64)
+_LIMITS = PRICE_LIMIT // _POWERS  # what stays below the limit when multiplied by a power
 
 
 @njit(cache=True, inline="always")
@@ -98,15 +100,24 @@ def _whole(text, start, end):
     if start == end:
         return _SYNTAX, 0
     value = 0
-    for i in range(start, end):
+    i = start
+    # Up to 18 digits can't be too large; they are nearly all there are.
+    safe = min(end, start + 18)
+    while i < safe:
         if not _is_digit(text[i]):
             return _SYNTAX, 0
-    for i in range(start, end):
+        value = value * 10 + (np.int64(text[i]) - 48)
+        i += 1
+    large = False
+    while i < end:
+        if not _is_digit(text[i]):
+            return _SYNTAX, 0
         digit = np.int64(text[i]) - 48
         if value > (2**63 - 1 - digit) // 10:
-            return _TOO_LARGE, 0
+            large, value = True, 0
         value = value * 10 + digit
-    return _OK, value
+        i += 1
+    return (_TOO_LARGE, 0) if large else (_OK, value)
 
 
 @njit(cache=True)
@@ -143,14 +154,11 @@ def _decimal(text, start, end, scale):
             return _SYNTAX, 0
     if not digits or i != end:
         return _SYNTAX, 0
-    for _ in range(decimals, scale):
-        value *= 10
-        if value >= PRICE_LIMIT:
-            large, value = True, 0
-    if large:
+    if large or value >= _LIMITS[scale - decimals]:
         return _TOO_LARGE, 0
     if fine:
         return _TOO_FINE, 0
+    value *= _POWERS[scale - decimals]
     return _OK, -value if negative else value
 
 
