@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from ingest.execution_rules import DEFAULTS, ENUMS, LENGTHS, NOTIONAL_LIMIT, NOTIONALS, PATTERNS, RANGES
 from ingest.json_text import MARK, BadJson, canonical, parse, plain_number
+from ingest.redaction import redaction
 from ingest.window_schema import TIME, WindowSchema
 
 FIRST_YEAR, END_YEAR = 2000, 2100
@@ -62,7 +63,7 @@ class _Faults:
     def where(self, bad: pa.Array, column: pa.Array, rule: str, name: str, expected: str) -> None:
         """Fault every row where ``bad`` is true."""
         for row in _places(bad):
-            self.add(row, rule, f"{name} was {_shown(column[row].as_py())}, expected {expected}")
+            self.add(row, rule, f"{name} was {shown(column[row].as_py())}, expected {expected}")
 
 
 def type_rows(
@@ -245,7 +246,7 @@ def _json(raw: pa.Array, name: str, found: _Faults) -> pa.Array:
             continue
         good = isinstance(value, wanted) and (wanted is dict or all(isinstance(v, dict) for v in value))
         if not good:
-            found.add(row, "CAST", f"{name} was {_shown(text)}, expected {what}")
+            found.add(row, "CAST", f"{name} was {shown(text)}, expected {what}")
         made.append(canonical(value) if good else None)
     return pa.array(made, pa.string())
 
@@ -253,7 +254,7 @@ def _json(raw: pa.Array, name: str, found: _Faults) -> pa.Array:
 def _objects(raw: pa.Array, name: str, found: _Faults) -> pa.Array:
     for row, text in enumerate(raw.to_pylist()):
         if text is not None and not all(isinstance(v, dict) for v in parse(text)):
-            found.add(row, "CAST", f"{name} was {_shown(text)}, expected a list of objects")
+            found.add(row, "CAST", f"{name} was {shown(text)}, expected a list of objects")
     return raw
 
 
@@ -281,7 +282,7 @@ def _with_slow(
         try:
             values[row] = slow(text)
         except ValueError as error:
-            found.add(row, "CAST", f"{name} was {_shown(text)}, expected {error}")
+            found.add(row, "CAST", f"{name} was {shown(text)}, expected {error}")
     return pc.coalesce(pa.array(values, kind), rest)
 
 
@@ -323,7 +324,7 @@ def _lift_text(columns: dict[str, pa.Array], name: str, payload: str, key: str, 
         if isinstance(value, str) and not value.startswith(MARK):
             values[row] = value
         elif value is not None:
-            found.add(row, "CAST", f"{payload}.{key} was {_shown(value)}, expected text")
+            found.add(row, "CAST", f"{payload}.{key} was {shown(value)}, expected text")
     columns[name] = pc.coalesce(column, pa.array(values, pa.string()))
 
 
@@ -394,6 +395,7 @@ def _places(mask: pa.Array) -> list[int]:
     return pc.indices_nonzero(pc.fill_null(mask, False)).to_pylist()
 
 
-def _shown(value: object) -> str:
-    text = str(value)
+def shown(value: object) -> str:
+    """A value as a reason tells it: redacted as a whole, then cut, so that no part of a secret is left."""
+    text = redaction().raw(str(value))
     return repr(text[:60] + "…" if len(text) > 60 else text)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from ingest.errors import RefusedFile
-from ingest.execution_rows import Typed, type_rows
+from ingest.execution_rows import Typed, shown, type_rows
 from ingest.json_text import BadJson, Number, canonical, parse
 from ingest.text_lines import MAX_LINE_BYTES, Lines
 from ingest.window_schema import WindowSchema
@@ -165,8 +165,7 @@ class NdjsonParser:
             values = list(values)
             for i, value in enumerate(values):
                 if value is not None and type(value) not in _KINDS[kind]:
-                    shown = canonical(value)
-                    reason = f"{name} was {shown[:60]}{'…' * (len(shown) > 60)}, expected {_TOLD[kind]}"
+                    reason = f"{name} was {shown(canonical(value))}, expected {_TOLD[kind]}"
                     faults.setdefault(i, ("CAST", reason))
                     self.drift.retyped[name] += 1
                     values[i] = None
