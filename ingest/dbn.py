@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ingest.bronze_schema import TS_EVENT_MAX_NS, TS_EVENT_MIN_NS
 from ingest.dbn_format import DbnHeader, open_dbn
 from ingest.dbn_kinds import KINDS, Reading
 from ingest.errors import FailedFile, RefusedFile
@@ -33,6 +34,7 @@ from ingest.landing import (
 from ingest.orphans import sweep_orphans
 from ingest.partitioning import PartitionRouter
 from ingest.rejects import RejectWriter
+from ingest.symbology import DAY_NS
 from lake.bronze import VISIBLE_STATUS
 from lake.commits import now_utc
 from lake.rollup import write_rollups
@@ -43,6 +45,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[Path, int, int], None]
 
 
+MAX_MARKED_DAYS = 400  # of a file's window: each gets a commit record, also a date without rows
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _HEX64 = re.compile(r"\b[0-9a-f]{64}\b")
 
@@ -298,7 +301,7 @@ class _Call:
                 rejects=rejected,
                 run_id=self.run_id,
                 obsolete=self._refused_copy(delivery),
-                dates=() if files else (day,),
+                dates=_declared_dates(header) or (() if files else (day,)),
                 gaps=quality and quality.gaps(scale),
                 quality=reading.checks(quality, scale),
             )
@@ -396,6 +399,14 @@ def _report(path: Path, status: str, receipt: dict, *, partitions: int = 0, byte
 def _rows_again(path: Path, reading: Reading) -> Iterator[np.ndarray]:
     with open_dbn(path, frames_checked=True) as stream:
         yield from reading.rows(stream.blocks())
+
+
+def _declared_dates(header: DbnHeader) -> list[str]:
+    """UTC dates of the window that the file says it covers; none where it names no end or spans years."""
+    start, end = header.metadata.start, header.metadata.end or 0
+    days = range(start // DAY_NS, -(-end // DAY_NS))
+    in_bronze = TS_EVENT_MIN_NS < start < end <= TS_EVENT_MAX_NS
+    return [_day(day * DAY_NS) for day in days] if in_bronze and len(days) <= MAX_MARKED_DAYS else []
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

@@ -305,6 +305,26 @@ def test_a_file_without_rows_lands_with_its_receipt(tmp_path: Path, root: Path) 
     assert ingest(root, [path]).files[0].status == "already_landed"
 
 
+def test_dates_of_the_window_without_rows_leave_a_marker(tmp_path: Path, root: Path) -> None:
+    """Two days of rows out of a window of four; and one whose end isn't told marks what it has."""
+    day = 24 * HOUR_NS
+    days = {s: [(DAY, DAY + datetime.timedelta(days=9), i)] for s, i in IDS.items()}
+    rows = records("trades", 40, step_ns=10**9)
+    rows["ts_event"][20:] += 2 * day
+    rows["ts_recv"][20:] += 2 * day
+    head = kit.metadata("trades", mappings=days, start=DAY_NS + HOUR_NS, end=DAY_NS + 3 * day + 1)
+    assert ingest(root, [write_dbn(tmp_path / "a.dbn", "trades", rows, head=head)]).ok
+    markers = sorted((root / "lake" / "bronze").glob("futures/trades/_metadata/date=*/commit-*.json"))
+    found = {p.parent.name: sum(f["rows"] for f in json.loads(p.read_text())["files"]) for p in markers}
+    assert found == {f"date=2025-12-{15 + n}": r for n, r in enumerate((20, 0, 20, 0))}
+    for end, dates in ((None, {"2025-12-15"}), (DAY_NS + 4000 * day, {"2025-12-15"})):
+        lake = tmp_path / f"lake-{end}"
+        head = kit.metadata("trades", mappings=days, end=end)
+        assert ingest(lake, [write_dbn(tmp_path / "b.dbn", "trades", rows[:20], head=head)]).ok
+        folders = (lake / "lake" / "bronze" / "futures" / "trades" / "_metadata").iterdir()
+        assert {p.name.removeprefix("date=") for p in folders} == dates
+
+
 def test_progress_counts_the_bytes_of_each_file(tmp_path: Path, root: Path) -> None:
     files = day_of_files(tmp_path / "in")
     seen: dict[Path, list[tuple[int, int]]] = {}
