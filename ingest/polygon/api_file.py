@@ -11,6 +11,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
@@ -24,6 +25,7 @@ API_SUFFIX = ".json.zst"
 BLOCK_ROWS = 4096
 _MAX_LINE_CHARS = 1 << 20
 _MAX_LINES = 100_000_000
+_DECIMALS = ("price", "size", "decimal_size")
 _MAX_DECIMALS = 60  # of a number in scientific notation that is written out
 
 
@@ -79,10 +81,12 @@ class ApiFile:
         try:
             request = json.loads(head + "]}")
             self.ticker: str = request["ticker"]
-            self.date: str = request["date"]
+            self.date = date.fromisoformat(request["date"]).isoformat()
             self.kind: Kind = KINDS[request["kind"]]
             self.ticker_key = occ_ticker.parse(self.ticker).root if self.kind is OPTIONS else self.ticker
-        except (ValueError, KeyError, TypeError) as error:
+            if not (self.ticker_key and self.ticker_key.isascii() and self.ticker_key.isprintable()):
+                raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RefusedFile(
                 f"first line was {head[:80]!r}, expected the request that these answers belong to"
             ) from error
@@ -124,7 +128,7 @@ class ApiFile:
     def _line_of(self, columns: list[str]) -> Callable[[str], str]:
         def line_of(text: str) -> str:
             result = {"ticker": self.ticker} | self._result(text)
-            return ",".join([_cell(_text(result.get(c))) for c in columns]) + "\n"
+            return ",".join([_cell(_text(c, result.get(c))) for c in columns]) + "\n"
 
         return line_of
 
@@ -173,11 +177,12 @@ class ApiFile:
         raise RefusedFile(f"file had more than {_MAX_LINES:,} lines, expected fewer")
 
 
-def _text(value: object) -> str:
+def _text(column: str, value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, Number):
-        return _plain(value)
+        # A time with an exponent has been a float, and with it some of its digits went.
+        return _plain(value) if column in _DECIMALS else value
     if isinstance(value, str):
         # A line break can't stand in a line. A NUL there gets the row rejected, as it should be.
         return value.replace("\n", "\0")
