@@ -236,6 +236,7 @@ def _read_header(read: Callable[[int], bytes]) -> DbnHeader:
         )
     try:
         metadata = databento_dbn.Metadata.decode(head + body)
+        _ = metadata.mappings  # its dates are only read when asked for, and may be none
     except Exception as error:
         raise RefusedFile(
             f"metadata could not be decoded ({error}), expected DBN version {version}; fetch the file again"

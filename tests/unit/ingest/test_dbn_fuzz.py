@@ -184,6 +184,11 @@ def test_the_inputs_land_as_they_are(tmp_path: Path) -> None:
         check(data, outcome)
 
 
+@pytest.mark.parametrize("number", [31_689])  # a mapping from the year 0
+def test_inputs_that_once_broke_it(tmp_path: Path, number: int) -> None:
+    fuzz_range(tmp_path, range(number, number + 1))
+
+
 def test_mutated_files_land_whole_or_are_refused(tmp_path: Path) -> None:
     found = fuzz_range(tmp_path, range(SAMPLE))
     assert min(found.values()) > SAMPLE // 100, found  # each way is met
