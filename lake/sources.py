@@ -32,8 +32,12 @@ class Source:
     warn_after_s: int | None
     error_after_s: int | None
 
-    def freshness(self, last_at: datetime.datetime | None, now: datetime.datetime) -> str:
-        """``fresh``, ``late`` (over the warning limit), ``stale`` (over the error limit), or ``never landed``."""
+    def freshness(self, last_at: datetime.datetime | None, now: datetime.datetime) -> str | None:
+        """``fresh``, ``late`` (over the warning limit), ``stale`` (over the error limit), ``never landed``; None without
+        a limit.
+        """
+        if self.warn_after_s is None and self.error_after_s is None:
+            return None
         if last_at is None:
             return "never landed"
         age_s = (now - last_at).total_seconds()
@@ -51,8 +55,9 @@ def declared(project_dir: Path = PROJECT_DIR) -> list[Source]:
                 meta = table.get("meta") or table.get("config", {}).get("meta", {})
                 if meta.get("holds") == "rejects":  # nothing has to come there
                     continue
-                limits = (source.get("config") or {}).get("freshness") or {}
-                limits |= (table.get("config") or {}).get("freshness") or {}
+                # A table's own limits, null for none, stand in place of the source's.
+                limits = (source.get("config") or {}) | (table.get("config") or {})
+                limits = limits.get("freshness") or {}
                 found.append(
                     Source(
                         table["name"],

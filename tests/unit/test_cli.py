@@ -4,17 +4,16 @@ import json
 import os
 import subprocess
 import sys
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
-from unittest.mock import ANY
 
 import pytest
 
-from cli import doctor, status
+from cli import doctor
 from cli.dates import trading_sessions
 from cli.main import COMMANDS, is_told, one_line
 from cli.output import print_rows
-from lake import atomic
+from lake import atomic, status
 from lake.commits import Commit, mark, publish
 
 
@@ -64,13 +63,23 @@ def test_status_counts_what_is_visible_and_tells_what_is_wrong(root):
             receipt = {
                 "path": f"raw/x/{delivery}.dbn", "status": state, "reason": reason,
                 "record_count": None, "bytes": 9, "downloaded_at": "2025-12-01T00:00:00Z",
+                "rejects": [{"path": "_rejects/dataset=futures_trades/date=2025-11-03/part-0.parquet", "rows": 1}]
+                if state == "landed" else [],
             }  # fmt: skip
             atomic.write_json(receipts / f"receipt-{delivery}.json", receipt)
         name = f"futures/trades/symbol=ES/date=2025-11-03/hour=14/part-{delivery[:8]}-000.parquet"
-        file = {"path": name, "key": {"symbol": "ES"}, "hour": 14, "rows": 5, "ts_min_ns": 1, "ts_max_ns": 2}
+        file = {
+            "path": name,
+            "key": {"symbol": "ES"},
+            "hour": 14,
+            "rows": 5,
+            "ts_min_ns": 1,
+            "ts_max_ns": 1_762_180_000 * 10**9,
+        }
         record = {
             "schema": "futures.trades.v1", "date": "2025-11-03", "delivery_id": delivery,
-            "status": "complete", "files": [{**file, "content_digest": "0"}],
+            "status": "complete", "run_id": "r1", "gaps": [{"reason": "silence"}],
+            "files": [{**file, "content_digest": "0"}],
         }  # fmt: skip
         commit = f"futures/trades/_metadata/date=2025-11-03/commit-{delivery[:8]}.json"
         atomic.write_json(root / "lake/bronze" / commit, record)
@@ -86,14 +95,24 @@ def test_status_counts_what_is_visible_and_tells_what_is_wrong(root):
         folder = root / "lake/silver/datasets/touches/params=dddddddd" / f"date={date_}"
         mark(publish(staged, folder, commit), ok, None if ok else "unique_key failed", "r")
 
-    assert [list(row.values()) for row in status.bronze_status(root)] == [
-        ["bronze/futures/trades", 1, "2025-11-03", "2025-11-03", 5, 4, ANY, None]
-    ]
-    assert [list(row.values()) for row in status.built_status(root)] == [
-        ["silver/datasets/touches/params=dddddddd", 2, "2025-11-03", "2025-11-04", 14, 6,
-         "2025-12-02T00:00:00Z", "1 dates failed, first 2025-11-04: unique_key failed"]
-    ]  # fmt: skip
-    assert [(row["dataset"], row["problem"]) for row in status.quarantine_status(root)] == [
+    now = datetime(2025, 12, 3, tzinfo=UTC)
+    (trades,) = [row for row in status.bronze_status(root, now) if row.dates]
+    assert (trades.dataset, trades.first_date, trades.last_date) == (
+        "bronze/futures/trades",
+        *["2025-11-03"] * 2,
+    )
+    assert (trades.dates, trades.rows, trades.bytes, trades.freshness) == (1, 5, 4, "stale")
+    assert (trades.gaps, trades.rejected, trades.rejected_share) == (1, 1, 1 / 6)
+    assert (trades.last_run, trades.problem) == ("r1", None)
+    (touches,) = status.built_status(root, now)
+    assert touches.dataset == "silver/datasets/touches/params=dddddddd"
+    assert (touches.dates, touches.first_date, touches.last_date) == (2, "2025-11-03", "2025-11-04")
+    assert (touches.rows, touches.bytes, touches.last_at) == (14, 6, "2025-12-02T00:00:00Z")
+    assert (touches.freshness, touches.problem) == (
+        "fresh",
+        "1 dates failed, first 2025-11-04: unique_key failed",
+    )
+    assert [(row.dataset, row.problem) for row in status.quarantine_status(root)] == [
         (f"raw/x/{'b' * 16}.dbn", "cut")
     ]
 
