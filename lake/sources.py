@@ -33,8 +33,9 @@ class Source:
     error_after_s: int | None
 
     def freshness(self, last_at: datetime.datetime | None, now: datetime.datetime) -> str | None:
-        """``fresh``, ``late`` (over the warning limit), ``stale`` (over the error limit), ``never landed``; None without
-        a limit.
+        """``fresh``, ``late`` (over the warning limit), ``stale`` (over the error limit), or ``never landed``.
+
+        None for a source without limits.
         """
         if self.warn_after_s is None and self.error_after_s is None:
             return None
