@@ -152,9 +152,8 @@ class PartitionRouter:
     on the way. ``rules`` and ``buffer`` are of the record's layout, by default trades and books.
 
     ``reread`` opens the same records once more, for the hours that could not be streamed. ``quality`` sees all
-    records that land, in file order. Buffers take at
-    most ``buffer_bytes``, or one full buffer where that is more. Files stand in ``stage`` until the delivery places
-    them.
+    records that land, in file order. Buffers take at most ``buffer_bytes``, or one full buffer where that is more.
+    Files stand in ``stage`` until the delivery places them.
     """
 
     def __init__(

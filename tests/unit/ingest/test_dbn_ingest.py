@@ -70,6 +70,13 @@ def test_a_file_becomes_hours_of_exact_rows(tmp_path: Path, root: Path) -> None:
     assert set(table["contract"]) == {"ESZ5"}
 
 
+def test_sequences_past_2_to_the_31_stay_positive(tmp_path: Path, root: Path) -> None:
+    rows = records("trades", 10)
+    rows["sequence"] = 2**31 - 5 + np.arange(10)
+    assert ingest(root, [write_dbn(tmp_path / "a.dbn", "trades", rows)]).ok
+    assert kit.bronze(root)["sequence"].to_pylist() == rows["sequence"].tolist()
+
+
 def test_files_have_the_columns_and_encodings_of_the_spec(tmp_path: Path, root: Path) -> None:
     for schema in ("trades", "mbp-10"):
         ingest(root, [write_dbn(tmp_path / kit.name(schema), schema, records(schema, 50))])
