@@ -87,9 +87,9 @@ class Summarizer:
         return Summary(self.rows, self.low, self.high, self._digest.hexdigest())
 
 
-def sort_order(schema: WindowSchema) -> str:
+def sort_order(schema: WindowSchema) -> list[str]:
     """Order of rows inside a window; the row hash only settles which of two copies of a key comes first."""
-    return ", ".join([schema.window_column, *schema.primary_key, "row_hash"])
+    return list(dict.fromkeys([schema.window_column, *schema.primary_key, "row_hash"]))
 
 
 class WindowWriter:
@@ -257,7 +257,7 @@ def summarize(
     summarizer = Summarizer(schema)
     if parts:
         names = ", ".join(f'"{name}"' for name in schema.columns.names)
-        sql = f"select {names} from ({scan(parts, schema)}) order by {sort_order(schema)}"
+        sql = f"select {names} from ({scan(parts, schema)}) order by {', '.join(sort_order(schema))}"
         for batch in connection.execute(sql).to_arrow_reader(ROW_GROUP_ROWS):
             summarizer.update(pa.Table.from_batches([batch]).cast(schema.columns))
     return summarizer.summary()

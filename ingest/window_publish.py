@@ -6,13 +6,14 @@ Source: spec/execution.md 3.1.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import logging
 import math
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ import pyarrow.parquet as pq
 
 from ingest.rejects import RejectWriter
 from ingest.window_parts import (
+    PENDING_ROWS,
     Lineage,
     StagedPart,
     Summary,
@@ -34,7 +36,7 @@ from ingest.window_parts import (
     summarize,
 )
 from ingest.window_schema import WindowSchema
-from ingest.window_spool import Spool, query
+from ingest.window_spool import BucketSort, Spool, query
 from lake import atomic
 from lake.paths import bronze_dir
 from lake.window_checkpoint import reopen
@@ -115,6 +117,9 @@ class Publisher:
     stage: Path
     connection: duckdb.DuckDBPyConnection
     rows: Spool
+    minutes: Counter[int]
+    row_bytes: float
+    first_windows: dict[int, int]
     rejects: Spool
     files: Sequence[str]
     discarded: set[int]
@@ -174,15 +179,25 @@ class Publisher:
         return counts
 
     def _sorted_windows(self, low: int | None, high: int | None) -> Iterator[tuple[int, Iterator[pa.Table]]]:
-        bounds = [self._kept()]
-        if low is not None:
-            bounds.append(f"_window >= {low}")
-        if high is not None:
-            bounds.append(f"_window < {high}")
-        sql = f"select * from rows where {' and '.join(bounds)} order by _window, {sort_order(self.schema)}"
-        reader = query(self.connection, sql, {"rows": self.rows})
-        for window, pieces in itertools.groupby(_pieces(reader), key=lambda piece: piece[0]):
-            yield window, (table.cast(self.rows.schema) for _, table in pieces)
+        """Each window with its rows in sort order, in one or more tables."""
+        order = ["_window", *sort_order(self.schema)]
+        sort = BucketSort(
+            self.rows, self.stage, self.schema.window_column, order, self.minutes, self.row_bytes
+        )
+        gone = pa.array(sorted(self.discarded), pa.int32())
+
+        def mask(batch: pa.RecordBatch) -> pa.Array | None:
+            keep = []
+            if low is not None:
+                keep.append(pc.greater_equal(batch.column("_window"), low))
+            if high is not None:
+                keep.append(pc.less(batch.column("_window"), high))
+            if len(gone):
+                keep.append(pc.invert(pc.is_in(batch.column("_file_no"), gone)))
+            return functools.reduce(pc.and_, keep) if keep else None
+
+        for window, pieces in itertools.groupby(_pieces(sort.tables(mask)), key=lambda piece: piece[0]):
+            yield window, (table for _, table in pieces)
 
     def _assign_rejects(
         self, low: int | None, high: int | None, report: LoadReport
@@ -190,28 +205,13 @@ class Publisher:
         """Staged rejects by window and file; a line without a time goes with the row before it, else the next."""
         if not self.rejects.rows:
             return {}
-        sql = f"select * from rejects where {self._kept()}"
-        spools = {"rejects": self.rejects}
-        if self.rows.rows:
-            # The lines of rows are read a second time only when there is something to place.
-            sql = f"""
-                with good as materialized (select _file_no, _line_no, _window from rows)
-                select coalesce(rejects._window, earlier._window, later._window) as _window, rejects._file_no,
-                    line_no, rule, reason, raw
-                from rejects
-                asof left join good as earlier
-                    on rejects._file_no = earlier._file_no and rejects.line_no >= earlier._line_no
-                asof left join good as later
-                    on rejects._file_no = later._file_no and rejects.line_no <= later._line_no
-                where rejects.{self._kept() if self.discarded else "_file_no >= 0"}
-            """
-            spools["rows"] = self.rows
         found: dict[int, dict[int, list[tuple]]] = defaultdict(lambda: defaultdict(list))
-        table = query(self.connection, f"select * from ({sql}) order by _file_no, line_no", spools).read_all()
+        sql = f"select * from rejects where {self._kept()} order by _file_no, line_no"
+        table = query(self.connection, sql, {"rejects": self.rejects}).read_all()
         for row in table.to_pylist():
             window = row["_window"]
             if window is None:
-                window = NO_WINDOW if low is None else low
+                window = self.first_windows.get(row["_file_no"], NO_WINDOW if low is None else low)
             if not _inside(window, low, high) and window != NO_WINDOW:
                 report.filtered += 1
                 continue
@@ -584,15 +584,14 @@ def write_marker(metadata: Path, marker: Marker) -> None:
     atomic.write_json(path, marker.record())
 
 
-def _pieces(reader: pa.RecordBatchReader) -> Iterator[tuple[int, pa.Table]]:
+def _pieces(tables: Iterator[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
     """Runs of one window, in the order of the rows."""
-    for batch in reader:
-        table = pa.Table.from_batches([batch])
-        windows = batch.column("_window").to_numpy()
-        cuts = [0, *(i for i in (windows[1:] != windows[:-1]).nonzero()[0] + 1), len(windows)]
+    for table in tables:
+        windows = table.column("_window").to_numpy()
+        cuts = [0, *(i + 1 for i in (windows[1:] != windows[:-1]).nonzero()[0].tolist()), len(windows)]
         for low, high in itertools.pairwise(cuts):
-            if high > low:
-                yield int(windows[low]), table.slice(low, high - low)
+            for start in range(low, high, PENDING_ROWS):
+                yield int(windows[low]), table.slice(start, min(PENDING_ROWS, high - start))
 
 
 def _wanted(with_rows: list[int], rejects: dict[int, dict], low: int | None, high: int | None) -> list[int]:

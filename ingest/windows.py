@@ -26,7 +26,7 @@ from ingest.redaction import redaction
 from ingest.row_hash import row_hashes
 from ingest.window_publish import LoadReport, Publisher
 from ingest.window_schema import LINEAGE, TIME, WindowSchema
-from ingest.window_spool import Spool, connect
+from ingest.window_spool import MINUTE_US, Spool, connect
 from lake.paths import stage_dir
 from lake.windows import dataset_lock, remove_orphans
 
@@ -81,6 +81,12 @@ class WindowLoad:
         self._rejected: Counter[int] = Counter()
         self._read: Counter[int] = Counter()
         self._discarded: set[int] = set()
+        self._minutes: Counter[int] = Counter()
+        self._row_bytes = 0.0
+        # Of each file: the window of its first row, and lines and windows of the rows that came last.
+        self._first: dict[int, int] = {}
+        self._latest: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._before: dict[int, int] = {}
         self._pending_rejects: list[tuple] = []
         self._stack = contextlib.ExitStack()
 
@@ -137,19 +143,30 @@ class WindowLoad:
         times = rows.column(schema.window_column if not schema.by_ingested_at else schema.row_time)
         if schema.by_ingested_at:
             times = pc.coalesce(_column(table, "ingested_at", TIME, n), times)
-        hours = np.floor_divide(times.cast(pa.int64()).to_numpy(), HOUR_US)
+        micros = times.cast(pa.int64()).to_numpy()
+        hours = np.floor_divide(micros, HOUR_US)
+        minutes, counts = np.unique(np.floor_divide(micros, MINUTE_US), return_counts=True)
+        self._minutes.update(dict(zip(minutes.tolist(), counts.tolist(), strict=True)))
         file_no = self._file_no(source_file)
+        lines = np.asarray(line_no, dtype=np.int64)
+        by_line = np.argsort(lines, kind="stable")
+        if file_no in self._latest:
+            self._before[file_no] = int(self._latest[file_no][1][-1])
+        self._latest[file_no] = lines[by_line], hours[by_line]
+        self._first.setdefault(file_no, int(hours[by_line[0]]))
         business = rows.select(schema.columns.names)
         columns = [
             pa.array(hours, pa.int64()),
             pa.repeat(pa.scalar(file_no, pa.int32()), n),
-            pa.array(np.asarray(line_no, dtype=np.int64)),
+            pa.array(lines),
             *business.columns,
             times,
             row_hashes(business, schema, self._connection),
             rows.column("_extra"),
         ]
-        self._rows.add(pa.Table.from_arrays(columns, schema=self._rows.schema))
+        spooled = pa.Table.from_arrays(columns, schema=self._rows.schema)
+        self._row_bytes = max(self._row_bytes, spooled.nbytes / n)
+        self._rows.add(spooled)
         self._accepted[file_no] += n
 
     def reject(
@@ -165,16 +182,27 @@ class WindowLoad:
         """Keep a line that can't land; ``raw`` is redacted here.
 
         ``window_start`` is any instant in its hour where the line tells it. Otherwise it goes to the window of the
-        nearest earlier row of its file, else of the next.
+        nearest earlier row of its file that was added before this call, else of the file's first.
         """
-        window = None if window_start is None else int(window_start.timestamp()) // 3600
         file_no = self._file_no(source_file)
+        window = self._window_before(file_no, line_no)
+        if window_start is not None:
+            window = int(window_start.timestamp()) // 3600
         text = redaction().raw(raw.encode(errors="backslashreplace").decode())
         self._pending_rejects.append((window, file_no, line_no, rule, redaction().text(reason), text))
         self._rejected[file_no] += 1
         self.by_rule[rule] += 1
         if len(self._pending_rejects) >= _REJECT_BLOCK:
             self._spool_rejects()
+
+    def _window_before(self, file_no: int, line_no: int) -> int | None:
+        if file_no not in self._latest:
+            return None
+        lines, windows = self._latest[file_no]
+        place = int(np.searchsorted(lines, line_no, side="right")) - 1
+        if place < 0:  # before the block's first row: the last row of the block before it is the nearest
+            return self._before.get(file_no)
+        return int(windows[place])
 
     def count_read(self, rows: int, source_file: str) -> None:
         """Say how many rows were read, told apart from those handed over: ``publish`` holds one against the other."""
@@ -221,6 +249,9 @@ class WindowLoad:
             stage=self.stage,
             connection=self._connection,
             rows=self._rows,
+            minutes=self._minutes,
+            row_bytes=self._row_bytes,
+            first_windows=self._first,
             rejects=self._rejects,
             files=list(self._files),
             discarded=self._discarded,

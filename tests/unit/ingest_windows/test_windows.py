@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ingest import text_lines, window_parts, window_publish, window_spool
 from ingest.environment import read_environment
 from ingest.errors import FailedFile, RefusedFile
 from ingest.ndjson import ingest_ndjson
@@ -216,6 +217,23 @@ def test_order_of_rows_and_files_does_not_matter(root: Path, tmp_path: Path):
         files = [kit.write(other / "b.ndjson", shuffled[:cut]), kit.write(other / "a.ndjson", shuffled[cut:])]
         land(other / "root", *([other] if name == "one call" else files))
         assert kit.windows(other / "root") == expected, name
+
+
+def test_what_does_not_fit_in_memory_is_sorted_on_disk(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    rows = kit.events(2000, hours=50)
+    random.Random(2).shuffle(rows)  # noqa: S311
+    path = kit.write(tmp_path / "a.ndjson", rows)
+    land(root, path)
+    monkeypatch.setattr(text_lines, "BLOCK_BYTES", 20_000)
+    monkeypatch.setattr(window_spool, "BUCKET_BYTES", 30_000)
+    monkeypatch.setattr(window_spool, "BUFFER_BYTES", 10_000)
+    monkeypatch.setattr(window_publish, "PENDING_ROWS", 7)
+    monkeypatch.setattr(window_parts, "PENDING_ROWS", 5)
+    land(tmp_path / "other", path)
+    assert kit.windows(root) == kit.windows(tmp_path / "other")
+    assert not (tmp_path / "other/lake/_stage/windows-events").exists()
 
 
 def test_a_file_again_changes_nothing(root: Path, tmp_path: Path):
