@@ -249,3 +249,13 @@ def test_what_is_no_ticker_is_refused_before_anything_is_asked(
 def test_json_comes_back_digit_by_digit(text: str) -> None:
     assert dumps(loads(text)) == text
     assert isinstance(loads("1.50"), Number)
+
+
+def test_the_older_client_does_the_same(root: Path, server, policy, monkeypatch) -> None:
+    from polygon import RESTClient  # noqa: PLC0415
+
+    monkeypatch.setattr(rest, "RESTClient", RESTClient)
+    monkeypatch.delenv("MASSIVE_API_KEY")
+    monkeypatch.setenv("POLYGON_API_KEY", KEY)
+    server.faults.extend([Fault(), Fault(status=429), Fault(cut_after=5)])
+    assert fetch(root, policy).rows == 5
