@@ -431,6 +431,34 @@ def test_two_ingests_at_once_on_one_hour(tmp_path: Path, kill: bool) -> None:
     assert raw == {hash_source(first), hash_source(second)}
 
 
+def kill_one_beside_another(folder: Path, number: int) -> None:
+    """Two at once into one hour, one of them killed anywhere: the other's rows are there, the rest is mended."""
+    first = write_dbn(folder / "first.dbn.zst", "trades", records("trades", 50, seed=1))
+    second = write_dbn(folder / "second.dbn.zst", "trades", records("trades", 70, seed=2))
+    root, quiet = folder / "lake", folder / "expected"
+    events = run_child(quiet, first, 0).events
+    ingest_dbn(quiet, [second])
+    children = [Child(root, first, _chance(3000 + number, 1, events)), Child(root, second)]
+    killed, whole = (child.wait() for child in children)
+    assert whole.ok
+    assert killed.code in (-signal.SIGKILL, 0)  # beside another it takes fewer steps: folders are there
+    assert 70 in [f.rows for f in visible_files(root)]
+    assert_whole_deliveries(root, snapshot(quiet))
+    assert ingest_dbn(root, [first, second]).ok
+    assert snapshot(root) == snapshot(quiet)
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_one_that_dies_beside_another_takes_nothing_from_it(tmp_path: Path, number: int) -> None:
+    kill_one_beside_another(tmp_path, number)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", range(2, 40))
+def test_any_that_dies_beside_another_takes_nothing_from_it(tmp_path: Path, number: int) -> None:
+    kill_one_beside_another(tmp_path, number)
+
+
 def test_what_a_dead_ingest_planned_is_not_taken_from_another(tmp_path: Path) -> None:
     """It had planned a raw name and died; another delivery has that name by the time of the cleaning up."""
     first = write_dbn(tmp_path / "x" / "day.dbn.zst", "trades", records("trades", 50, seed=1))
