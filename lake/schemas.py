@@ -239,7 +239,7 @@ def _request() -> Schema:
 def _simulation() -> Schema:
     file = _record(
         path=_pattern("raw/.+"),
-        schema=VENDOR_SCHEMA,
+        schema=_enum("trades", "mbp-10"),
         date=DATE,
         sessions=_list(DATE, minItems=1, uniqueItems=True),
         record_count=COUNT,
