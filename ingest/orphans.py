@@ -12,14 +12,12 @@ from pathlib import Path
 from ingest.landing import PREFIX, read_receipt
 from lake import atomic
 from lake.bronze import VISIBLE_STATUS, visible_files
-from lake.locks import NameLock
+from lake.locks import Locks, NameLock
 from lake.paths import bronze_dir, receipts_dir, stage_dir
+from lake.replaced import LOCK, LOCK_TIMEOUT_S
 
-REJECTS = (
-    "futures_*",
-    "options_*",
-    "stocks_*",
-)  # the market domain's; of the rest the markers of their windows tell
+# The market domain's; of the rest the markers of their windows tell.
+REJECTS = ("futures_*", "options_*", "stocks_*")
 _OWNER = re.compile(r"(?:part|commit)-([0-9a-f]{8})\b|\._tmp-([0-9a-f]{8})")
 
 
@@ -27,8 +25,19 @@ def sweep_orphans(root: Path) -> list[str]:
     """Delete every file and commit record of market bronze that no reader sees; returns their paths relative to
     ``root``.
 
-    What belongs to a delivery that somebody is landing right now is left alone.
+    What belongs to a delivery that somebody is landing right now is left alone; a compaction or retention that runs
+    is waited for, as its new files aren't listed yet.
     """
+    atomic.make_dirs(stage_dir(root))
+    locks = Locks(stage_dir(root))
+    locks.take(LOCK, [], LOCK_TIMEOUT_S)
+    try:
+        return _sweep(root)
+    finally:
+        locks.release()
+
+
+def _sweep(root: Path) -> list[str]:
     removed = []
     for path in sorted(_candidates(root)):
         match = _OWNER.search(path.name)
