@@ -16,7 +16,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -25,8 +25,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingest.rejects import RejectWriter
+from ingest.window_hours import MAX_GAP_HOURS  # noqa: F401 - the readers of a source take it from here
+from ingest.window_hours import (
+    NO_WINDOW,
+    date_of,
+    hour_of,
+    inside,
+    instant_text,
+    pieces,
+    start_text,
+    wanted_windows,
+)
 from ingest.window_parts import (
-    PENDING_ROWS,
     Lineage,
     StagedPart,
     Summary,
@@ -47,7 +57,6 @@ from lake.windows import (
     WindowPart,
     dataset_dir,
     date_parts,
-    format_window,
     metadata_dir,
     read_date,
     read_day_record,
@@ -55,11 +64,7 @@ from lake.windows import (
 
 log = logging.getLogger(__name__)
 
-# Hours without rows between two windows of one load count as read, up to this many; a wider hole is more likely a
-# wrong clock than a quiet market, and is only told of.
-MAX_GAP_HOURS = 31 * 24
 _PART_NUMBER = re.compile(r"part-(\d{4,})\.parquet$")
-NO_WINDOW = 0  # rejects of a file without any good row: they have no time
 
 
 @dataclass
@@ -136,14 +141,14 @@ class Publisher:
         sealed_through: datetime | None = None,
     ) -> LoadReport:
         report = LoadReport(self.schema.name)
-        seal_before = math.inf if sealed else -math.inf if sealed_through is None else _hour(sealed_through)
-        low, high = _hour(start), _hour(end)
+        seal_before = math.inf if sealed else -math.inf if sealed_through is None else hour_of(sealed_through)
+        low, high = hour_of(start), hour_of(end)
         counts = self._count_rows(low, high, report)
         rejects = self._assign_rejects(low, high, report)
-        wanted = _wanted(sorted(counts), rejects, low, high)
+        wanted = wanted_windows(sorted(counts), rejects, low, high)
         stream = self._sorted_windows(low, high)
         upcoming = next(stream, None)
-        for date, windows in itertools.groupby(wanted, key=_date):
+        for date, windows in itertools.groupby(wanted, key=date_of):
             day = _Day(self, date, replace, seal_before, report)
             for window in windows:
                 rows: Iterator[pa.Table] = iter(())
@@ -156,7 +161,7 @@ class Publisher:
                     upcoming = next(stream, None)
             day.commit()
         if NO_WINDOW in rejects and NO_WINDOW not in wanted:
-            day = _Day(self, _date(NO_WINDOW), replace, seal_before, report)
+            day = _Day(self, date_of(NO_WINDOW), replace, seal_before, report)
             day.timeless_rejects(rejects[NO_WINDOW])
         return report
 
@@ -171,7 +176,7 @@ class Publisher:
         sql = f"select _window, _file_no, count(*) as n from rows where {self._kept()} group by all order by all"
         counts: dict[int, dict[int, int]] = defaultdict(dict)
         for row in query(self.connection, sql, {"rows": self.rows}).read_all().to_pylist():
-            if _inside(row["_window"], low, high):
+            if inside(row["_window"], low, high):
                 counts[row["_window"]][row["_file_no"]] = row["n"]
                 report.rows += row["n"]
             else:
@@ -196,8 +201,8 @@ class Publisher:
                 keep.append(pc.invert(pc.is_in(batch.column("_file_no"), gone)))
             return functools.reduce(pc.and_, keep) if keep else None
 
-        for window, pieces in itertools.groupby(_pieces(sort.tables(mask)), key=lambda piece: piece[0]):
-            yield window, (table for _, table in pieces)
+        for window, runs in itertools.groupby(pieces(sort.tables(mask)), key=lambda piece: piece[0]):
+            yield window, (table for _, table in runs)
 
     def _assign_rejects(
         self, low: int | None, high: int | None, report: LoadReport
@@ -212,7 +217,7 @@ class Publisher:
             window = row["_window"]
             if window is None:
                 window = self.first_windows.get(row["_file_no"], NO_WINDOW if low is None else low)
-            if not _inside(window, low, high) and window != NO_WINDOW:
+            if not inside(window, low, high) and window != NO_WINDOW:
                 report.filtered += 1
                 continue
             report.rejected += 1
@@ -281,7 +286,7 @@ class _Day:
             self.report.unchanged += 1
         rejected = change.marker.reject_rows if change else sum(m.reject_rows for m in existing)
         if rejected:
-            self.report.incomplete.append(_start(window))
+            self.report.incomplete.append(start_text(window))
 
     def _unseen(
         self, rows: Iterator[pa.Table], existing: list[Marker], closed: bool
@@ -422,12 +427,14 @@ class _Day:
         marker = self._marker(window, summary, parts, "sealed", reject_rows, number=existing[-1].number + 1)
         self.report.new_rows += summary.rows
         self.report.late_rows += summary.rows
-        log.warning("late_rows dataset=%s window=%s rows=%d", self.schema.name, _start(window), summary.rows)
+        log.warning(
+            "late_rows dataset=%s window=%s rows=%d", self.schema.name, start_text(window), summary.rows
+        )
         return _Change(marker, moves, [])
 
     def _conflict(self, window: int, why: str) -> None:
-        log.error("conflict dataset=%s window=%s: it %s", self.schema.name, _start(window), why)
-        self.report.conflicts.append(f"{_start(window)} {why}")
+        log.error("conflict dataset=%s window=%s: it %s", self.schema.name, start_text(window), why)
+        self.report.conflicts.append(f"{start_text(window)} {why}")
 
     def _marker(
         self,
@@ -440,17 +447,17 @@ class _Day:
     ) -> Marker:
         if summary.rows != sum(part.rows for part in parts):
             raise RuntimeError(
-                f"parts of {_start(window)} held other rows than its summary; report this as a fault"
+                f"parts of {start_text(window)} held other rows than its summary; report this as a fault"
             )
         return Marker(
             dataset=self.schema.name,
             environment=self.load.environment,
-            window_start=_start(window),
-            window_end=_start(window + 1),
+            window_start=start_text(window),
+            window_end=start_text(window + 1),
             state=state,
             rows=summary.rows,
-            min_occurred_at=_instant(summary.low),
-            max_occurred_at=_instant(summary.high),
+            min_occurred_at=instant_text(summary.low),
+            max_occurred_at=instant_text(summary.high),
             schema_version=self.schema.version,
             incomplete=reject_rows > 0,
             reject_rows=reject_rows,
@@ -462,7 +469,7 @@ class _Day:
     def _batch_id(self, window: int, counts: dict[int, int]) -> str:
         inputs = sorted(self.load.files[file_no] for file_no in counts)
         text = "\0".join(
-            [self.schema.name, self.load.environment, _start(window), self.load.source_kind, *inputs]
+            [self.schema.name, self.load.environment, start_text(window), self.load.source_kind, *inputs]
         )
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -584,67 +591,9 @@ def write_marker(metadata: Path, marker: Marker) -> None:
     atomic.write_json(path, marker.record())
 
 
-def _pieces(tables: Iterator[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
-    """Runs of one window, in the order of the rows."""
-    for table in tables:
-        windows = table.column("_window").to_numpy()
-        cuts = [0, *(i + 1 for i in (windows[1:] != windows[:-1]).nonzero()[0].tolist()), len(windows)]
-        for low, high in itertools.pairwise(cuts):
-            for start in range(low, high, PENDING_ROWS):
-                yield int(windows[low]), table.slice(start, min(PENDING_ROWS, high - start))
-
-
-def _wanted(with_rows: list[int], rejects: dict[int, dict], low: int | None, high: int | None) -> list[int]:
-    """Windows to publish, in order: those of rows and rejects, and the hours without any that were read too."""
-    touched = sorted({*with_rows, *(window for window in rejects if window != NO_WINDOW)})
-    edges = [low] if low is not None else touched[:1]
-    last = high - 1 if high is not None else touched[-1] if touched else None
-    if not edges or last is None:
-        return touched
-    stops = sorted({*touched, edges[0], last}) if edges[0] <= last else touched
-    bounded = low is not None and high is not None
-    windows = set(stops)
-    for before, after in itertools.pairwise(stops):
-        if bounded or after - before <= MAX_GAP_HOURS:
-            windows.update(range(before + 1, after))
-        else:
-            log.warning("gap from=%s to=%s: hours without rows were left open", _start(before), _start(after))
-    return sorted(windows)
-
-
 def _summary_of(marker: Marker) -> Summary:
     low, high = (
         None if t is None else datetime.fromisoformat(t)
         for t in (marker.min_occurred_at, marker.max_occurred_at)
     )
     return Summary(marker.rows, low, high, marker.content_hash)
-
-
-def _hour(when: datetime | None) -> int | None:
-    if when is None:
-        return None
-    if when.tzinfo is None or when.astimezone(UTC).replace(minute=0, second=0, microsecond=0) != when:
-        raise ValueError(
-            f"bound was {when.isoformat()}, expected a full hour of UTC, such as 2024-12-01T05:00:00Z"
-        )
-    return int(when.timestamp()) // 3600
-
-
-def _inside(window: int, low: int | None, high: int | None) -> bool:
-    return (low is None or window >= low) and (high is None or window < high)
-
-
-def _datetime(window: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=window)
-
-
-def _start(window: int) -> str:
-    return format_window(_datetime(window))
-
-
-def _date(window: int) -> str:
-    return f"{_datetime(window):%Y-%m-%d}"
-
-
-def _instant(when: datetime | None) -> str | None:
-    return None if when is None else f"{when:%Y-%m-%dT%H:%M:%S.%fZ}"
