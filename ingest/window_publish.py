@@ -25,8 +25,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingest.rejects import RejectWriter
-from ingest.window_hours import MAX_GAP_HOURS  # noqa: F401 - the readers of a source take it from here
 from ingest.window_hours import (
+    MAX_GAP_HOURS,  # noqa: F401 - the readers of a source take it from here
     NO_WINDOW,
     date_of,
     hour_of,
