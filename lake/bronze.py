@@ -6,14 +6,19 @@ or not at all (spec/market.md 4.2).
 
 import functools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lake import atomic, replaced
 from lake.paths import bronze_dir, receipts_dir
 
+HOUR_NS = 3_600_000_000_000
 VISIBLE_STATUS = {"landed", "archived"}
+SOURCES = ("databento_dbn", "polygon_flatfile", "massive_rest", "massive_ws", "polygon_ws", "replay", "sim")
+"""Best first: of several that hold an hour one is read. Source: spec/market.md 4.3 (a)."""
+SEEN_IN_THE_ROWS = {"silence", "maybe_bad_book"}
+"""Reasons of gaps that say what the records themselves say, between copies as well: readers judge it by these."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,8 @@ class BronzeFile:
 
     ``path`` is where these rows stand now: after a compaction or in the archive a file that other entries share.
     ``name`` is that of the file as it was landed: it and the content digest are what build keys see.
+    ``gaps`` are (contract, from_ns, to_ns) that its delivery says are missing, inside the hour; no contract means all.
+    ``is_superseded``: a better source holds the hour, so that silver reads that one and not this.
     """
 
     schema: str
@@ -36,7 +43,12 @@ class BronzeFile:
     content_digest: str
     state: str
     name: str
+    source: str
+    is_open: bool
+    gaps: tuple[tuple[str | None, int, int], ...]
+    f_last_absent: bool
     is_archived: bool = False
+    is_superseded: bool = False
 
     @property
     def source_name(self) -> str:
@@ -61,16 +73,22 @@ def visible_files(root: Path) -> list[BronzeFile]:
         if not receipts[delivery]:
             continue
         # Status and known gaps enter the rows (a gap breaks a book segment), so they are part of what was read.
-        state = json.dumps([record["status"], record.get("gaps", [])], sort_keys=True)
+        said = [record["status"], record.get("gaps", [])]
+        unmarked = _keys_without_f_last(record)
+        state = json.dumps([*said, {"f_last_absent": unmarked}] if unmarked else said, sort_keys=True)
         files += [
             BronzeFile(
                 schema=record["schema"], path=bronze / f["path"], key=f["key"], date=record["date"], hour=f["hour"],
                 rows=f["rows"], ts_min_ns=f["ts_min_ns"], ts_max_ns=f["ts_max_ns"], delivery_id=delivery,
                 content_digest=f["content_digest"], state=state, name=Path(f["path"]).name,
+                source=record["source"], is_open=record["status"] == "open",
+                gaps=_gaps_of_the_hour(record, f), f_last_absent=f["key"] in unmarked,
             )
             for f in record["files"]
         ]  # fmt: skip
-    return sorted(_where_they_stand(root, files), key=lambda f: (*f.hour_key, f.delivery_id, f.name))
+    found = sorted(_where_they_stand(root, files), key=lambda f: (*f.hour_key, f.delivery_id, f.name))
+    best = _best_sources(found)
+    return [replace(f, is_superseded=True) if f.source != best[f.hour_key] else f for f in found]
 
 
 def paths(files: Iterable[BronzeFile]) -> list[Path]:
@@ -84,9 +102,22 @@ def reject_files(root: Path) -> list[Path]:
 
 
 def shared_hours(files: list[BronzeFile]) -> set[tuple[str, str, str, int]]:
-    """The hours held by several deliveries: only these need the multiset rule (spec/market.md 4.3)."""
+    """The hours held by several deliveries of their best source: only these need the multiset rule
+    (spec/market.md 4.3).
+    """
     first: dict[tuple[str, str, str, int], str] = {}
-    return {f.hour_key for f in files if first.setdefault(f.hour_key, f.delivery_id) != f.delivery_id}
+    read = (f for f in files if not f.is_superseded)
+    return {f.hour_key for f in read if first.setdefault(f.hour_key, f.delivery_id) != f.delivery_id}
+
+
+def known(files: Sequence[BronzeFile]) -> dict:
+    """What the commit records say of some files of one source that their rows don't show.
+
+    ``gaps``: [contract or None, from_ns, to_ns], sorted. ``f_last_absent``: no record of theirs marks the end of an
+    event, so that every one counts as one (spec/market.md 4.5).
+    """
+    gaps = sorted({gap for f in files for gap in f.gaps}, key=lambda gap: (gap[1], gap[2], gap[0] or ""))
+    return {"gaps": gaps, "f_last_absent": bool(files) and all(f.f_last_absent for f in files)}
 
 
 def empty_file(root: Path, name: str, keys: list[str]) -> Path:
@@ -104,6 +135,32 @@ def _where_they_stand(root: Path, files: list[BronzeFile]) -> Iterator[BronzeFil
     for path, file in zip(landed_as, files, strict=True):
         now = standing.get(path)
         yield replace(file, path=now.file(root), is_archived=now.kind == replaced.ARCHIVED) if now else file
+
+
+def _best_sources(files: Iterable[BronzeFile]) -> dict[tuple[str, str, str, int], str]:
+    """The source that is read of each hour: the best of which a delivery is complete, else the best."""
+    order = {name: rank for rank, name in enumerate(SOURCES)}
+    best: dict[tuple[str, str, str, int], tuple[bool, int, str]] = {}
+    for f in files:
+        mine = (f.is_open, order.get(f.source, len(order)), f.source)
+        best[f.hour_key] = min(best.get(f.hour_key, mine), mine)
+    return {hour: source for hour, (_, _, source) in best.items()}
+
+
+def _gaps_of_the_hour(record: dict, file: dict) -> tuple[tuple[str | None, int, int], ...]:
+    """Gaps of a commit record as far as they lie in a file's hour."""
+    start_ns = file["ts_min_ns"] // HOUR_NS * HOUR_NS
+    clipped = (
+        (g.get("contract"), max(g["from_ns"], start_ns), min(g["to_ns"], start_ns + HOUR_NS))
+        for g in record.get("gaps", [])
+        if g.get("reason") not in SEEN_IN_THE_ROWS and g.get("key", file["key"]) == file["key"]
+    )
+    return tuple(gap for gap in clipped if gap[1] < gap[2])
+
+
+def _keys_without_f_last(record: dict) -> list[dict]:
+    checks = record.get("quality", [])
+    return [v["key"] for v in checks if v["check"] == "f_last_share" and v["value"] == 0]
 
 
 def _has_receipt(root: Path, delivery_id: str) -> bool:

@@ -28,6 +28,9 @@ class Step:
     inputs: dict[str, str]
     dates: dict[str, list[str]]
     bronze_files: dict[str, tuple[list[Path], list[Path]]]
+    known: dict[
+        str, dict
+    ]  # by bronze source: its gaps, and whether it marks the end of events (`bronze.known`)
 
 
 @dataclass
@@ -46,7 +49,7 @@ class Plan:
 
 @dataclass
 class _Bronze:
-    """Visible files of one source, by the session whose window their span overlaps."""
+    """Files of one source that are read, by the session whose window their span overlaps."""
 
     name: str
     by_session: dict[str, list[bronze.BronzeFile]]
@@ -211,6 +214,7 @@ def _bronzes(
     if not sources:
         return []
     files = bronze.visible_files(root) if visible is None else visible
+    files = [f for f in files if not f.is_superseded]
     shared = bronze.shared_hours(files)
     sessions = calendar.load()
     found = []
@@ -294,12 +298,14 @@ def _step(
                 dates[parent["alias"]].append(d)
                 inputs[f"{dataset_folder(parent)}/{d}"] = partition.commit.content_digest
     bronze_files: dict[str, tuple[list[Path], list[Path]]] = {}
+    known: dict[str, dict] = {}
     for b in bronzes:
         files = sorted(b.by_session.get(date, []), key=lambda f: (f.date, f.hour, f.delivery_id, f.name))
         bronze_files[b.name] = (
             bronze.paths(f for f in files if f.hour_key not in b.shared),
             bronze.paths(f for f in files if f.hour_key in b.shared),
         )
+        known[b.name] = bronze.known(files)
         for f in files:
             inputs[f"bronze/{b.name}/{f.date}/{f.hour:02d}/{f.name}"] = code.sha256_text(
                 f.content_digest + f.state
@@ -325,6 +331,7 @@ def _step(
         inputs=dict(sorted(inputs.items())),
         dates=dates,
         bronze_files=bronze_files,
+        known=known,
     )
 
 

@@ -167,6 +167,9 @@ class Plugin(BasePlugin):
                     paths = paths or [bronze.empty_file(self.root, name, keys)]
                     sql.append(f"set variable {variable} = {views.literal(paths)}")
                     variables[variable] = None
+        for name, known in step.known.items():
+            sql.append(f"set variable known_{name} = {views.literal(params.canonical_json(known))}")
+            variables[f"known_{name}"] = None
         if step.params:
             values = {
                 **step.params.values,

@@ -15,6 +15,9 @@ from lake import bronze
 from lake.commits import Partition
 from lake.paths import archive_dir
 
+OF_THE_LISTING = ("date", "hour_utc", "is_shared_hour", "is_superseded")
+"""Columns of a bronze source that no file holds: they come from its path and from the list of files."""
+
 
 class UndeclaredColumns(ValueError):
     """A dataset's YAML lists no columns with types: without them an empty dataset has no schema."""
@@ -80,7 +83,8 @@ def dataset_view(node: dict, partition_column: str, per_params: bool, partitions
 def bronze_view(
     root: Path, source: dict, keys: list[str], files: list[bronze.BronzeFile], shared: set[tuple]
 ) -> str:
-    """SELECT over the visible files of a source, hours of one delivery first, hours of several after them.
+    """SELECT over the visible files of a source, hours of one delivery first, hours of several after them, and last,
+    marked `is_superseded`, what a better source holds as well.
 
     A session variable ``bronze_<source>`` (and ``…_shared``, and with ``_archived`` behind it) narrows it to the files
     that one partition reads. Archived files have a scan of their own, before the others': their paths have the key
@@ -88,14 +92,21 @@ def bronze_view(
     """
     empty = [bronze.empty_file(root, source["name"], keys)]
     mine = [f for f in files if f.source_name == source["name"]]
-    names = [n for n, _ in columns(source) if n not in (*keys, "date", "hour_utc", "is_shared_hour")]
+    names = [n for n, _ in columns(source) if n not in (*keys, *OF_THE_LISTING)]
     hive = dict.fromkeys([*keys, "date", "hour"], "varchar")
     places = [("_archived", True), ("", False)] if any(f.is_archived for f in mine) else [("", False)]
+    kinds = [("", False, False), ("_shared", True, False)]
+    if any(f.is_superseded for f in mine):
+        kinds.append(("_superseded", False, True))
     branches = []
-    for (suffix, is_shared), (place, is_archived) in itertools.product(
-        [("", False), ("_shared", True)], places
-    ):
-        listed = [f for f in mine if (f.hour_key in shared) == is_shared and f.is_archived == is_archived]
+    for (suffix, is_shared, is_superseded), (place, is_archived) in itertools.product(kinds, places):
+        listed = [
+            f
+            for f in mine
+            if f.is_superseded == is_superseded
+            and (is_superseded or (f.hour_key in shared) == is_shared)
+            and f.is_archived == is_archived
+        ]
         paths = bronze.paths(listed) or empty
         name = f"bronze_{source['name']}{suffix}{place}"
         variable = f"coalesce(getvariable('{name}')::varchar[], {literal(paths)})"
@@ -104,6 +115,7 @@ def bronze_view(
             "cast(date as date) as date",
             "cast(hour as integer) as hour_utc",
             f"{is_shared} as is_shared_hour",
+            f"{is_superseded} as is_superseded",
         ]
         branches.append(f"select {', '.join(parts)} from {scan_expression(variable, hive)}")
     return " union all ".join(branches)
@@ -151,7 +163,7 @@ def empty_file_copy(root: Path, source: dict, keys: list[str]) -> str:
     """COPY that writes a source's zero-row file: what its scan reads when nothing is visible."""
     path = bronze.empty_file(root, source["name"], keys)
     path.parent.mkdir(parents=True, exist_ok=True)
-    hive = (*keys, "date", "hour_utc", "is_shared_hour")
+    hive = (*keys, *OF_THE_LISTING)
     parts = [f"cast(null as {t}) as {quote(n)}" for n, t in columns(source) if n not in hive]
     return f"copy (select {', '.join(parts)} where false) to {literal(path)} (format parquet)"
 

@@ -122,6 +122,25 @@ def interleave(stream: Iterable[pa.RecordBatch] | pa.Table, shared: pa.Table) ->
         yield from shared.slice(first, rows).select(schema.names).cast(schema).to_batches()
 
 
+def unfilled(gaps: Iterable[tuple[int, int]], shared: pa.Table) -> list[tuple[int, int]]:
+    """The gaps (from_ns, to_ns) that no record of ``shared`` fills.
+
+    One delivery of an hour may lack what another one has. A gap lies between two records of its delivery that follow
+    each other; so where a record of the merged hours stands inside it, open at both ends, it came from elsewhere.
+
+    Shapes:   ``shared`` has ``ts_event_ns``, ascending: hours of several deliveries, merged (see `interleave`).
+    Empty:    without such hours every gap stays.
+    Cost:     O(gaps · log rows).
+    Source:   spec market 7.1 and reading 21.7.
+    """
+    ts = column(shared, "ts_event_ns", np.int64)
+    return [
+        (start, end)
+        for start, end in gaps
+        if np.searchsorted(ts, start, "right") >= np.searchsorted(ts, end, "left")
+    ]
+
+
 def _hour_runs(shared: pa.Table) -> list[tuple[int, int, int]]:
     """(hour of the epoch, first row, rows) of each UTC hour of an ordered table."""
     require_batch_sorted(shared)

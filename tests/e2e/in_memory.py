@@ -4,6 +4,7 @@ between them. A day is built in a fraction of a second, so that a property can b
 `tests/laws/test_pipeline_equals_oracle.py` holds that it gives what `dbt build` publishes.
 """
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,14 +82,24 @@ class Pipeline:
         for name, value in values.items():
             self.con.execute(f"set variable p_{name} = {literal(value)}")
 
-    def market(self, events: tuple[Sequence[dict], Sequence[dict]]) -> None:
-        """Put these trades and records into bronze, in place of what was there."""
+    def market(
+        self,
+        events: tuple[Sequence[dict], Sequence[dict]],
+        *,
+        gaps: Sequence[tuple[str, int, int]] = (),
+        f_last_absent: bool = False,
+    ) -> None:
+        """Put these trades and records into bronze, in place of what was there, with what a delivery says of them:
+        (contract, from_ns, to_ns) that is missing, and whether it marks no event ends."""
+        known = json.dumps({"gaps": [*gaps], "f_last_absent": f_last_absent})
+        for source in SOURCES:
+            self.con.execute(f"set variable known_{source} = {literal(known)}")
         tables = {"trades": bronze_trades(events[0]), "mbp10": bronze_records(events[1])}
         for source, name in SOURCES.items():
             self.con.register(f"landed_{name}", tables[name])
             self.con.execute(
                 f"create or replace view bronze.{source} as select *, 'ES' as symbol, date '1970-01-01' as date, "
-                f"0 as hour_utc, false as is_shared_hour from landed_{name}"
+                f"0 as hour_utc, false as is_shared_hour, false as is_superseded from landed_{name}"
             )
 
     def build(self, date: str, *, keep: Collection[str] = (), only: Collection[str] | None = None) -> None:

@@ -31,7 +31,8 @@ DEFECTS: dict[str, list[str]] = {
     "assert_outright_prices_are_whole_ticks": [
         "create or replace view bronze.futures_trades as "
         "select * replace (cast(price + 0.1 as decimal(18, 9)) as price) from landed_trades, "
-        "(select 'ES' as symbol, date '1970-01-01' as date, 0 as hour_utc, false as is_shared_hour)",
+        "(select 'ES' as symbol, date '1970-01-01' as date, 0 as hour_utc, false as is_shared_hour, "
+        "false as is_superseded)",
     ],
     "assert_volume_is_kept_by_every_bar_width": [
         "update silver.ohlcv set volume = volume + 1 where bar_s = 60 and bar_start_ns % 7 = 0",

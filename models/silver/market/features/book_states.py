@@ -5,12 +5,13 @@ import json
 import pyarrow as pa
 
 from physics.book import BOOK_COLUMNS, STATES_SCHEMA, book_states
-from physics.order import interleave
+from physics.order import interleave, unfilled
 
 
 def model(dbt, session):
     dbt.config(materialized="dataset")
     params = json.loads(session.sql("select getvariable('p_params')").fetchone()[0])
+    known = json.loads(session.sql("select getvariable('known_futures_mbp10')").fetchone()[0])
     day = dbt.ref("dim_session").to_arrow_table().to_pylist()[0]
     front = dbt.ref("dim_front_month").project("contract").fetchone()
     book = dbt.ref("stg_futures__mbp10").filter(
@@ -27,6 +28,8 @@ def model(dbt, session):
     )
     stream = book.filter("not is_shared_hour").project(columns).to_arrow_reader(65_536)
     records = interleave(stream, shared)
+    gaps = [(start, end) for contract, start, end in known["gaps"] if contract in (None, *(front or ()))]
+    missing = {"gaps": unfilled(gaps, shared), "f_last_absent": known["f_last_absent"]}
     return pa.RecordBatchReader.from_batches(
-        STATES_SCHEMA, book_states(records, gap_s=params["GAP_S"], grid_ms=params["grid_ms"])
+        STATES_SCHEMA, book_states(records, gap_s=params["GAP_S"], grid_ms=params["grid_ms"], **missing)
     )

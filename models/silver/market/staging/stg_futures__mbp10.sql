@@ -14,7 +14,7 @@ with
 single_delivery as (
 
     select * from {{ source('bronze', 'futures_mbp10') }}
-    where symbol = 'ES' and not is_shared_hour
+    where symbol = 'ES' and not is_shared_hour and not is_superseded
 
 ),
 
@@ -25,7 +25,7 @@ counted as (
         *,
         count(*) over (partition by date, hour_utc, delivery_id) as delivery_rows
     from {{ source('bronze', 'futures_mbp10') }}
-    where symbol = 'ES' and is_shared_hour
+    where symbol = 'ES' and is_shared_hour and not is_superseded
 
 ),
 

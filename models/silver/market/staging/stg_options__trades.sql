@@ -10,7 +10,7 @@ session as (
 single_delivery as (
 
     select * from {{ source('bronze', 'options_trades') }}
-    where underlying = 'SPY' and not is_shared_hour
+    where underlying = 'SPY' and not is_shared_hour and not is_superseded
 
 ),
 
@@ -22,7 +22,7 @@ counted as (
         *,
         count(*) over (partition by date, hour_utc, delivery_id) as delivery_rows
     from {{ source('bronze', 'options_trades') }}
-    where underlying = 'SPY' and is_shared_hour
+    where underlying = 'SPY' and is_shared_hour and not is_superseded
 
 ),
 
