@@ -23,12 +23,13 @@ from ingest.postgres import reader as source_reader
 from ingest.postgres.connection import Interrupted, Source, connect, plain_errors, read_source
 from ingest.postgres.reader import MAX_TIMELESS, Fence, Reader
 from ingest.postgres.tables import TABLES, SourceTable, describe
-from ingest.window_publish import MAX_GAP_HOURS, LoadReport
+from ingest.window_hours import MAX_GAP_HOURS
+from ingest.window_publish import LoadReport
 from ingest.window_schema import WINDOW_SCHEMAS
 from ingest.windows import MAX_BAD, WindowLoad, told_rules
 from lake.commits import now_utc
 from lake.runs import new_run_id, write_run
-from lake.windows import HOUR, landed_dates, read_markers
+from lake.windows import HOUR, read_markers
 
 log = logging.getLogger(__name__)
 
@@ -179,10 +180,8 @@ class _Call:
                 sealed_through = self._proven(reader, low, high, limit, counts, report)
             if low < high:
                 report.start, report.end = low, high
-                # Without an earlier window there is nothing before the first row, and a long quiet stays open.
-                first = self.start is None and counts and not landed_dates(self.root, self.dataset)
                 report.load = load.publish(
-                    start=None if first else low,
+                    start=self._first_marker(low, counts),
                     end=high,
                     replace=True,
                     sealed_through=sealed_through,
@@ -203,7 +202,7 @@ class _Call:
                     "server's open hour; choose an earlier one"
                 )
             return self.start, high
-        low = _first_open(self.root, self.dataset)
+        _, low = _landed(self.root, self.dataset)
         if low is None:
             first = reader.first_time()
             low = _floor(first if first is not None and first < high else high - HOUR)
@@ -239,6 +238,19 @@ class _Call:
                 load.reject(number, "TS_RANGE", reason, line, source_file=source_file, window_start=EPOCH)
         load.count_read(report.rows + min(report.timeless, MAX_TIMELESS), source_file)
         return counts
+
+    def _first_marker(self, low: datetime, counts: Counter[int]) -> datetime | None:
+        """From where on an hour without rows has a marker that says so; not before the first row there ever was.
+
+        None, where this load finds the first: then a long quiet after it stays open.
+        """
+        if self.start is not None:
+            return self.start
+        first, _ = _landed(self.root, self.dataset)
+        if first is None and counts:
+            return None
+        found = [EPOCH + min(counts) * HOUR] if counts else []
+        return max(low, min([*found, *([first] if first else [])], default=low))
 
     def _judge(self, rejected: int, read: int, by_rule: Counter[str]) -> None:
         """Raises RefusedFile when too many rows are bad. A single one never stops a load, unless none is allowed."""
@@ -284,20 +296,20 @@ def _snapshot(connection: psycopg.Connection) -> Iterator[None]:
     connection.execute("commit")
 
 
-def _first_open(root: Path, dataset: str) -> datetime | None:
-    """The first hour that is not sealed, from the dataset's first window on; None without any.
+def _landed(root: Path, dataset: str) -> tuple[datetime | None, datetime | None]:
+    """The dataset's first window, and the first hour from there on that is not sealed; None without any window.
 
     A hole is an hour that nobody has read, unless it is so long that a load leaves it open.
     """
     closed = {m.start: m.state != "provisional" for m in read_markers(root, dataset) if not m.number}
-    expected = None
+    first = min(closed, default=None)
+    expected = first
     for start in sorted(closed):
-        if expected is not None and HOUR <= start - expected < MAX_GAP_HOURS * HOUR:
-            return expected
-        if not closed[start]:
-            return start
+        hole = HOUR <= start - expected < MAX_GAP_HOURS * HOUR
+        if hole or not closed[start]:
+            return first, expected if hole else start
         expected = start + HOUR
-    return expected
+    return first, expected
 
 
 def _held_back(fence: Fence) -> str | None:

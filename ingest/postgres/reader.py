@@ -19,7 +19,7 @@ from psycopg import sql
 from ingest.errors import RefusedFile
 from ingest.execution_rows import END_YEAR, FIRST_YEAR, Typed, type_rows
 from ingest.json_text import BadJson, canonical, parse
-from ingest.postgres.tables import SourceTable
+from ingest.postgres.tables import SourceTable, column
 from ingest.window_schema import WindowSchema
 
 FIRST = datetime(FIRST_YEAR, 1, 1, tzinfo=UTC)
@@ -162,12 +162,10 @@ class Reader:
 
     def _execute(self, query: sql.SQL, params: list, **parts: sql.Composable) -> psycopg.Cursor:
         w = self.table.window
-        columns = [sql.SQL("{}::text").format(sql.Identifier(n)) for n in self.table.columns]
-        columns += [
-            sql.SQL("pg_catalog.to_jsonb({})::text").format(sql.Identifier(n)) for n in self.table.extra
-        ]
+        columns = [sql.SQL(self._text(n)).format(column(n)) for n in self.table.columns]
+        columns += [sql.SQL("pg_catalog.to_jsonb({})::text").format(column(n)) for n in self.table.extra]
         if self.table.has_environment:
-            columns.append(sql.SQL("environment::text"))
+            columns.append(sql.SQL("source.environment::text"))
         composed = query.format(
             w=w,
             t=self.table.relation,
@@ -176,6 +174,11 @@ class Reader:
             **parts,
         )
         return self.connection.execute(composed, params)
+
+    def _text(self, name: str) -> str:
+        # The null of JSON, which mappers of objects store, is no value, as in a file.
+        is_json = name in self.schema.columns.names and self.schema.is_json(name)
+        return "nullif({}::text, 'null')" if is_json else "{}::text"
 
     def _typed(self, records: list[tuple]) -> Page:
         keys = len(self._keys)

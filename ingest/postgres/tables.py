@@ -104,10 +104,10 @@ def describe(connection: psycopg.Connection, schema: WindowSchema) -> SourceTabl
     fenced = "ingested_at" in columns and columns["ingested_at"]["required"]
     times = [n for n in ("ingested_at", schema.row_time) if n in columns]
     if fenced:
-        window, may_lack_time = sql.Identifier("ingested_at"), False
+        window, may_lack_time = column("ingested_at"), False
     else:
-        window = sql.SQL("coalesce({})").format(sql.SQL(", ").join(map(sql.Identifier, times)))
-        window = window if len(times) > 1 else sql.Identifier(times[0])
+        window = sql.SQL("coalesce({})").format(sql.SQL(", ").join(map(column, times)))
+        window = window if len(times) > 1 else column(times[0])
         may_lack_time = not any(columns[n]["required"] for n in times)
     if (connection.execute(
         "select pg_catalog.has_table_privilege(%s::oid, 'INSERT, UPDATE, DELETE, TRUNCATE')", [oid]
@@ -117,7 +117,7 @@ def describe(connection: psycopg.Connection, schema: WindowSchema) -> SourceTabl
         )
     return SourceTable(
         name=name,
-        relation=sql.Identifier(namespace, name),
+        relation=sql.SQL("{} as source").format(sql.Identifier(namespace, name)),
         columns=tuple(n for n in [*schema.columns.names, "ingested_at"] if n in columns),
         extra=_extra(name, schema, columns),
         has_environment="environment" in columns,
@@ -126,6 +126,11 @@ def describe(connection: psycopg.Connection, schema: WindowSchema) -> SourceTabl
         fenced=fenced,
         may_lack_time=may_lack_time,
     )
+
+
+def column(name: str) -> sql.Identifier:
+    """A column of the table, never one of the result: they have the same names, but hold text."""
+    return sql.Identifier("source", name)
 
 
 def is_credential(name: str) -> bool:
@@ -203,6 +208,6 @@ def _key(
     names = list(schema.primary_key)
     unique = connection.execute(_UNIQUE, [oid, names]).fetchone()[0]
     if relkind in ("v", "f") or (unique and all(columns[n]["required"] for n in names)):
-        return tuple((sql.Identifier(n), columns[n]["told"]) for n in names)
+        return tuple((column(n), columns[n]["told"]) for n in names)
     log.info("table=%s has no unique key over %s; rows are paged by their place", TABLES[schema.name], names)
-    return (sql.Identifier("tableoid"), "oid"), (sql.Identifier("ctid"), "tid")
+    return (column("tableoid"), "oid"), (column("ctid"), "tid")

@@ -149,3 +149,16 @@ def states(root: Path, dataset: str = "events") -> dict[str, tuple]:
 
 def marker_files(root: Path, dataset: str = "events") -> list[Path]:
     return sorted(dataset_dir(root, dataset).rglob("commit-*.json"))
+
+
+def shift_clock(monkeypatch: pytest.MonkeyPatch, by: timedelta) -> None:
+    """The server's clock is ahead by ``by``; the transactions that are open keep the time at which they began."""
+    true_fence = reader.read_fence
+
+    def read_fence(connection: psycopg.Connection) -> reader.Fence:
+        fence = true_fence(connection)
+        now = fence.now + by
+        quiet = now if fence.quiet_before == fence.now else fence.quiet_before
+        return reader.Fence(now, quiet, fence.reason)
+
+    monkeypatch.setattr(postgres_load.source_reader, "read_fence", read_fence)
