@@ -69,9 +69,8 @@ def _bronze(root: Path, receipts: dict[str, dict]) -> dict:
     standing = replaced.standing(root, {f["path"] for p in partitions.values() for f in p["files"]})
     for partition in partitions.values():
         for file in partition["files"]:
-            if now := standing.get(
-                file["path"]
-            ):  # a merged file or a copy in the archive, which others may share
+            # A merged file or a copy in the archive, which others may share.
+            if now := standing.get(file["path"]):
                 path = os.path.relpath(now.file(root), bronze_dir(root))
                 file |= {"path": path, "bytes": now.bytes, "sha256": now.sha256}
         partition["files"].sort(key=lambda f: (f["path"], f["delivery_id"]))
