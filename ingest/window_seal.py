@@ -27,6 +27,7 @@ from lake.windows import (
     metadata_dir,
     parse_time,
     read_date,
+    remove_temporaries,
 )
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ def _seal(root: Path, dataset: str, through: datetime, *, fill: bool) -> SealRep
     for date in dates:
         if fill or date not in closed:
             markers |= {m.window_start: m for m in read_date(root, dataset, date) if not m.number}
+            remove_temporaries(root, dataset, date)
     due = [m for m in markers.values() if m.state == "provisional" and parse_time(m.window_end) <= through]
     changed = [dataclasses.replace(marker, state="sealed") for marker in due]
     empty = _missing(root, dataset, markers, through) if fill and markers else []

@@ -301,9 +301,14 @@ def remove_orphans(root: Path, dataset: str, date: str) -> int:
         if path.relative_to(folder).as_posix() not in named:
             path.unlink()
             removed += 1
+    remove_temporaries(root, dataset, date)
+    return removed
+
+
+def remove_temporaries(root: Path, dataset: str, date: str) -> None:
+    """Delete what a killed process left beside the records of a date. Call under the dataset's lock."""
     for leftover in metadata_dir(root, dataset, date).glob("._tmp-*"):
         leftover.unlink(missing_ok=True)
-    return removed
 
 
 def date_parts(root: Path, dataset: str, date: str) -> list[Path]:
