@@ -1,10 +1,12 @@
 """Fixed records to contiguous columns: the buffer between a DBN stream and a Parquet row group.
 
-A block of 8,192 records fits the processor's cache, so copying it column by column with a stride costs
-about as much as one pass over it. Nothing here loops over rows.
+A block of 8,192 records fits the processor's second cache; `record_columns` reads each record of it once.
+Nothing here loops over rows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +20,7 @@ from ingest.bronze_schema import (
 )
 from ingest.dbn_format import UNDEF_PRICE, UNDEF_SIZE, UNDEF_TIMESTAMP
 from ingest.errors import RefusedFile
+from ingest.record_columns import ColumnCopy
 
 # bronze column → (record field, type in the buffer); ordinal and contract come from outside the record
 _FIELDS = {
@@ -69,9 +72,13 @@ class RowBuffer:
         sizes = {name: -(-capacity * kind.itemsize // 64) * 64 for name, kind in kinds.items()}
         block = np.empty(sum(sizes.values()), dtype=np.uint8)
         self.columns: dict[str, np.ndarray] = {}
+        self._block, self._kinds, self._places = block, kinds, {}
+        self._copy: ColumnCopy | None = None  # made when the layout of the records is known
+        self._layout: np.dtype | None = None
         at = 0
         for name, kind in kinds.items():
             self.columns[name] = block[at : at + capacity * kind.itemsize].view(kind)
+            self._places[name] = at
             at += sizes[name]
         self.capacity, self.memory_bytes = capacity, block.nbytes
         self.rows = 0
@@ -88,13 +95,35 @@ class RowBuffer:
         (n,) codes.
         """
         start, end = self.rows, self.rows + len(records)
-        for name, field in self._sources.items():
-            self.columns[name][start:end] = records[field]
+        copy = self._copier(records.dtype)
+        if not start:
+            copy.forget()
+        left: Iterable[str] = copy.left
+        if copy.serves(records):
+            copy.copy(records, start)
+        else:
+            copy.doubt()
+            left = self._sources
+        for name in left:
+            self.columns[name][start:end] = records[self._sources[name]]
         if isinstance(ordinals, int):
             ordinals = np.arange(ordinals, ordinals + len(records))
         self.columns["ordinal"][start:end] = ordinals
         self.columns["contract"][start:end] = contracts
         self.rows = end
+
+    def _copier(self, layout: np.dtype) -> ColumnCopy:
+        if self._copy is None or self._layout is not layout:
+            known = self._copy is not None
+            self._copy = ColumnCopy(layout, self._sources, self._places, self._kinds, self._block)
+            self._layout = layout
+            if known:
+                self._copy.doubt()
+        return self._copy
+
+    def _plausible(self, column: str, bits: int) -> bool:
+        """Whether all values of ``column`` are known to be non-negative and of at most so many bits."""
+        return self._copy is not None and 0 <= self._copy.seen(column) < 1 << bits
 
     def sort(self) -> None:
         """Bring the rows into (ts_event_ns, sequence, ordinal) order; rows of equal time and sequence keep
@@ -115,6 +144,8 @@ class RowBuffer:
         for name, column in self.columns.items():
             column[: other.rows] = other.columns[name][: other.rows]
         self.rows = other.rows
+        if other._layout is not None:
+            self._copier(other._layout).adopt(other._copy)
 
     def key(self, row: int) -> tuple[int, int]:
         return int(self.columns["ts_event_ns"][row]), int(self.columns["sequence"][row])
@@ -146,7 +177,10 @@ class RowBuffer:
             "aggressor": self._aggressor(rows),
         }
         ts_recv = self.columns["ts_recv_ns"][:rows]
-        made["ts_recv_ns"] = nullable(pa.int64(), ts_recv, ts_recv != UNDEF_TIMESTAMP)
+        if self._plausible("ts_recv_ns", 63):
+            made["ts_recv_ns"] = plain(pa.int64(), ts_recv)
+        else:
+            made["ts_recv_ns"] = nullable(pa.int64(), ts_recv, ts_recv != UNDEF_TIMESTAMP)
         actions = self._letters("action", _ACTION_CODES, _ACTIONS, rows)
         if self.is_mbp:
             made["action"] = actions
@@ -202,8 +236,8 @@ class RowBuffer:
     def _price(self, column: str, rows: int, *, nullable: bool) -> pa.Array:
         values = self.columns[column][:rows]
         valid = None
-        # Seen as unsigned, the usual block passes on one maximum: negative prices and the sentinel are huge.
-        if values.view(np.uint64).max(initial=0) >= PRICE_LIMIT:
+        # Seen as unsigned, one maximum tells: negative prices and the sentinel are huge.
+        if not self._plausible(column, 59) and values.view(np.uint64).max(initial=0) >= PRICE_LIMIT:
             valid = values != UNDEF_PRICE
             if not nullable:
                 self._require(valid, column, "a price on every trade")
@@ -217,13 +251,15 @@ class RowBuffer:
         if not self.is_mbp:
             self._require(values >= 1, "size", "1 to 2147483647")
             return plain(pa.int32(), values)
+        if self._plausible("size", 31):
+            return plain(pa.int32(), values)
         if values.min(initial=0) < 0:
             self._require((values >= 0) | (values == UNDEF_SIZE), "size", "0 to 2147483647")
         return nullable(pa.int32(), values, values != UNDEF_SIZE)
 
     def _level_size(self, column: str, rows: int) -> None:
         values = self.columns[column][:rows]
-        if values.min(initial=0) < 0:
+        if not self._plausible(column, 31) and values.min(initial=0) < 0:
             values[values == UNDEF_SIZE] = 0  # an empty level
             self._require(values >= 0, column, "0 to 2147483647")
 

@@ -16,7 +16,7 @@ _DELTA_BLOCK, _MINIBLOCKS, _MINIBLOCK = 1024, 32, 32
 _I32, _I64, _U8 = types.int32[::1], types.int64[::1], types.uint8[::1]
 # Indexes are unsigned where it counts: numba looks at each signed one whether it is below zero.
 _U, _ONE, _GOLDEN = np.uint64, np.uint64(1), np.uint64(0x9E3779B97F4A7C15)
-_NUMBERS = (types.int32, types.int64)
+_NUMBERS = [types.Array(t, 1, "C", readonly=True) for t in (types.int32, types.int64)]
 
 
 class Scratch:
@@ -182,7 +182,7 @@ def _put_packed(starts, runs, codes, bits, out, at):
 
 @njit(
     [
-        types.UniTuple(types.int64, 2)(t[::1], _I32, _I32, _I32, _I64, _I64, _U8)
+        types.UniTuple(types.int64, 2)(t, _I32, _I32, _I32, _I64, _I64, _U8)
         for t in _NUMBERS
     ],
     cache=True,
@@ -263,7 +263,7 @@ def _pack(values, count, bits, out, at):
     return at
 
 
-@njit([types.UniTuple(types.int64, 3)(t[::1], _U8) for t in (types.int32, types.int64)], cache=True)
+@njit([types.UniTuple(types.int64, 3)(t, _U8) for t in _NUMBERS], cache=True)
 def encode_delta(values, out):
     """``values`` (n,) as DELTA_BINARY_PACKED in blocks of 1,024; returns (length in ``out``, minimum, maximum).
 

@@ -250,3 +250,13 @@ def test_types_that_the_encoder_does_not_know_are_left_to_pyarrow() -> None:
     assert {s.name for s in SCHEMAS} >= {"futures.trades.v1", "futures.mbp10.v1"}
     assert not serves(pa.schema([pa.field("conditions", pa.list_(pa.int16()))]))
     assert not serves(pa.schema([pa.field("small", pa.decimal64(5, 2))]))
+
+
+def test_memory_that_may_not_be_written_is_read_only(tmp_path: Path) -> None:
+    """Columns over bytes, a file or another process's memory."""
+    buffer = pa.py_buffer(np.arange(100, dtype=np.int64).tobytes())
+    assert not buffer.is_mutable
+    table = pa.table(
+        {c: pa.Array.from_buffers(pa.int64(), 100, [None, buffer]) for c in ("sequence", "price")}
+    )
+    assert_read_back(write(tmp_path / "x", [table], delta=("sequence",)), table)
