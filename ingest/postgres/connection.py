@@ -30,17 +30,17 @@ _DEFAULTS = {
     "keepalives_count": ("3", None),
     "tcp_user_timeout": ("30000", None),
 }
-# Row security off: a policy that would hide rows is an error then, and not fewer rows.
-_SESSION = """
-    set client_encoding = 'UTF8';
-    set default_transaction_read_only = on;
-    set statement_timeout = '5s';
-    set lock_timeout = '1s';
-    set row_security = off;
-    set timezone = 'UTC';
-    set datestyle = 'ISO, YMD';
-    set bytea_output = 'hex'
-"""
+# Row security off: a policy that would hide rows is an error then, and not fewer rows. Asked for when the session
+# starts: a setting made later would stay with a pooler's session, for whoever gets it next.
+_SETTINGS = {
+    "default_transaction_read_only": "on",
+    "statement_timeout": "5s",
+    "lock_timeout": "1s",
+    "row_security": "off",
+    "timezone": "UTC",
+    "datestyle": "ISO, YMD",
+    "bytea_output": "hex",
+}
 # Server shutting down or starting, connection lost, too many clients, a conflict with recovery on a standby.
 _PASSING = ("08", "57P", "53300", "40001", "25P03")
 _TOLD = {
@@ -112,15 +112,33 @@ def connect(source: Source) -> psycopg.Connection:
         for name, (value, variable) in _DEFAULTS.items()
         if name not in given and not (variable and os.environ.get(variable))
     }
+    options = [str(given.get("options") or os.environ.get("PGOPTIONS", ""))]
+    options += [f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in _SETTINGS.items()]
     problem = None
     try:
-        connection = psycopg.connect(source.conninfo, autocommit=True, prepare_threshold=None, **defaults)
+        connection = psycopg.connect(
+            source.conninfo,
+            autocommit=True,
+            prepare_threshold=None,
+            client_encoding="UTF8",
+            options=" ".join(options).strip(),
+            **defaults,
+        )
     except psycopg.Error as error:
         problem = _connect_problem(source, error)
     if problem is not None:
         raise problem
     with plain_errors(source):
-        connection.execute(_SESSION)
+        names = list(_SETTINGS)
+        found = connection.execute(
+            "select pg_catalog.current_setting(n) from unnest(%s::text[]) as n", [names]
+        )
+        if [value for (value,) in found] != list(_SETTINGS.values()):
+            connection.close()
+            raise SourceUnreachable(
+                f"the session of {source.name} did not take its settings, expected its timeouts and to be read-only; "
+                "a pooler may stand in between, connect to the server itself"
+            )
     return connection
 
 

@@ -118,6 +118,18 @@ def test_rows_of_the_other_environment_are_refused(database: Database, root: Pat
         ingest_postgres(root, "events", "DSN", start=START)
 
 
+def test_a_schema_of_its_own_is_named_by_the_search_path(
+    database: Database, root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    database.execute(
+        "create schema bot; grant usage on schema bot to tickhouse_reader; alter table operations set schema bot"
+    )
+    with pytest.raises(SourceUnreachable, match="search path"):
+        ingest_postgres(root, "operations", "DSN")
+    monkeypatch.setenv("DSN", database.dsn + " options='-c search_path=bot'")
+    assert ingest_postgres(root, "operations", "DSN").exit_code == 0
+
+
 def test_an_absent_table_is_told_and_leaves_no_marker(database: Database, root: Path):
     database.execute("drop table operations")
     with pytest.raises(SourceUnreachable, match="no table operations"):

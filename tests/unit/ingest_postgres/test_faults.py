@@ -4,6 +4,7 @@ import random
 from datetime import timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from ingest.errors import RefusedFile, SourceUnreachable
@@ -83,12 +84,33 @@ def test_a_lock_and_a_slow_statement_end_the_call(
         ingest_postgres(root, "events", "DSN")
     other.rollback()
     other.close()
-    quick = postgres_connection._SESSION.replace("'5s'", "'50ms'")
-    monkeypatch.setattr(postgres_connection, "_SESSION", quick)
+    monkeypatch.setitem(postgres_connection._SETTINGS, "statement_timeout", "50ms")
     monkeypatch.setattr(Reader, "first_time", lambda self: self.connection.execute("select pg_sleep(5)"))
     with pytest.raises(SourceUnreachable, match="longer than 5 s"):
         ingest_postgres(root, "events", "DSN")
     assert not kit.marker_files(root)
+
+
+def test_a_session_that_lost_its_settings_reads_nothing(
+    filled: Database, root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    true_connect = psycopg.connect
+
+    def pooled(*args, options: str, **more):
+        return true_connect(*args, **more)
+
+    monkeypatch.setattr(psycopg, "connect", pooled)
+    with pytest.raises(SourceUnreachable, match="pooler"):
+        ingest_postgres(root, "events", "DSN")
+
+
+def test_two_calls_at_once_land_each_row_once(filled: Database, root: Path):
+    def work() -> bool:
+        return ingest_postgres(root, "events", "DSN").exit_code == 0
+
+    assert [child.wait() for child in [fork(work), fork(work)]] == [0, 0]
+    assert len(kit.landed(root)) == 300
+    assert ingest_postgres(root, "events", "DSN").load.unchanged == 1
 
 
 def test_a_policy_that_hides_rows_is_an_error_and_not_fewer_rows(filled: Database, root: Path):
