@@ -6,11 +6,12 @@ import csv
 import itertools
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.conftest import PROJECT_DIR
 from tests.fixtures.bronze import Delivery
 from tests.oracle import worlds
+from tests.oracle.book import F_LAST
 from tests.oracle.rules import MINUTE_NS, SECOND_NS
 
 INSTANTS = ("globex_open_ns", "premarket_open_ns", "rth_open_ns", "rth_close_ns", "globex_close_ns")
@@ -31,11 +32,16 @@ def calendar() -> dict[str, dict]:
 
 @dataclass
 class Day:
-    """One session's events as they were landed, in total order; each knows its ``contract``."""
+    """One session's events as they were landed, in total order; each knows its ``contract``.
+
+    ``gaps`` of the book are (contract, from_ns, to_ns, reason); ``f_last_absent``: no record marks the end of an event.
+    """
 
     session: dict
     trades: list[dict]
     records: list[dict] = field(default_factory=list)
+    gaps: Sequence[tuple[str, int, int, str]] = ()
+    f_last_absent: bool = False
 
     @property
     def date(self) -> str:
@@ -48,6 +54,15 @@ class Day:
     def front_records(self, contract: str) -> list[dict]:
         return self._inside(self.records, contract)
 
+    def front_gaps(self, contract: str) -> tuple[tuple[int, int], ...]:
+        """Where records of a contract are missing, but for what the records that are there show themselves."""
+        shown = ("silence", "maybe_bad_book")
+        return tuple((a, b) for c, a, b, reason in self.gaps if c == contract and reason not in shown)
+
+    def without_event_ends(self) -> "Day":
+        records = [{**r, "flags": r["flags"] & ~F_LAST} for r in self.records]
+        return replace(self, records=records, f_last_absent=True)
+
     def _inside(self, events: Iterable[dict], contract: str) -> list[dict]:
         first, end = self.session["globex_open_ns"], self.session["globex_close_ns"]
         return [e for e in events if e["contract"] == contract and first <= e["ts_event_ns"] < end]
@@ -55,12 +70,19 @@ class Day:
     def delivery(self, name: str | None = None) -> Delivery:
         """The day as one delivery; a second ``name`` delivers the same rows again."""
         rows = {"trades": [trade_row(t) for t in self.trades], "mbp10": [book_row(r) for r in self.records]}
-        return Delivery(name or f"session {self.date}", {k: v for k, v in rows.items() if v})
+        key = {"key": {"symbol": "ES"}}
+        gaps = [key | {"contract": c, "from_ns": a, "to_ns": b, "reason": why} for c, a, b, why in self.gaps]
+        quality = (
+            [key | {"check": "f_last_share", "value": 0.0, "verdict": "warn"}] if self.f_last_absent else []
+        )
+        held = {k: v for k, v in rows.items() if v}
+        return Delivery(name or f"session {self.date}", held, gaps=gaps, quality=quality)
 
     def hour_again(self, hour_ns: int, name: str) -> Delivery:
         """One UTC hour of the day in a delivery of its own: copies of what the day's own delivery holds."""
         again = Day(self.session, *([e for e in es if e["ts_event_ns"] // HOUR_NS == hour_ns // HOUR_NS]
-                                    for es in (self.trades, self.records)))  # fmt: skip
+                                    for es in (self.trades, self.records)),
+                    f_last_absent=self.f_last_absent)  # fmt: skip
         return again.delivery(name)
 
 

@@ -185,7 +185,11 @@ class OracleDay:
         records: list[dict],
         earlier_bars_120s: Sequence[list[dict]] = (),
         p: dict = DEFAULT,
+        *,
+        gaps: tuple[tuple[int, int], ...] = (),
+        f_last_absent: bool = False,
     ) -> None:
+        self.gaps, self.f_last_absent = gaps, f_last_absent
         self.session, self.contract, self.p = session, contract, p
         self.trades, self.records, self.earlier = trades, records, earlier_bars_120s
         self.date = session["session_date"]
@@ -204,6 +208,8 @@ class OracleDay:
             days[day].front_records(contract),
             [bars.ohlcv(days[d].front_trades(contract), 120) for d in before if d in days],
             p,
+            gaps=days[day].front_gaps(contract),
+            f_last_absent=days[day].f_last_absent,
         )
 
     @functools.cached_property
@@ -230,7 +236,7 @@ class OracleDay:
 
     @functools.cached_property
     def book(self) -> dict:
-        return book.whole(self.records, self.p["GAP_S"])
+        return book.whole(self.records, self.p["GAP_S"], self.f_last_absent, self.gaps)
 
     def features(self, point: dict) -> dict:
         """Every column of the catalogue that the slice computes, for one point."""

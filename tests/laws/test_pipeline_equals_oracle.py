@@ -7,6 +7,7 @@ history, holidays and early closes, hours of several deliveries, several param s
 """
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ from tests.e2e.support import (
     silver,
 )
 from tests.fixtures.bronze import Delivery, make_bronze
-from tests.oracle import bars
+from tests.oracle import bars, book
 from tests.oracle.rules import MINUTE_NS, SECOND_NS
 
 GOLD = "gold/training/candidates/v1.0_mechanics_only"
@@ -43,7 +44,25 @@ CLOCK_CHANGED, HOLIDAY, EARLY_CLOSE, ROLL, AFTER_ROLL = (
 
 @pytest.fixture(scope="module")
 def days() -> dict[str, Day]:
-    return autumn()
+    """The book of 12-02 has known gaps, that of 11-28 no marks of event ends."""
+    found = autumn()
+    found[AFTER_ROLL] = with_gaps(found[AFTER_ROLL])
+    found[EARLY_CLOSE] = found[EARLY_CLOSE].without_event_ends()
+    return found
+
+
+def with_gaps(day: Day) -> Day:
+    """Every kind of gap between records of the front and of the other contract: between two, over several, of no
+    length, and of the reasons that records show themselves."""
+    gaps: list[tuple[str, int, int, str]] = []
+    for contract in ("ESH6", "ESZ5"):
+        at = [r["ts_event_ns"] for r in day.front_records(contract)]
+        for i, (length, reason) in enumerate(
+            ((1, "sequence"), (12, "sequence"), (0, "sequence"), (3, "silence"))
+        ):
+            gaps += [(contract, at[j], at[j + length], reason) for j in range(20 + 9 * i, len(at) - 20, 97)]
+        gaps += [(contract, at[j], at[j + 1], "maybe_bad_book") for j in range(60, len(at) - 20, 97)]
+    return replace(day, gaps=gaps)
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +202,19 @@ def test_thresholds_by_the_days_own_range(lake: Path, oracle, date: str):
         assert same == other, name
 
 
+def test_gaps_and_missing_event_ends_change_the_book(lake: Path, oracle):
+    """The tape of both days, which equals the oracle's, is not the one that it would be without."""
+    for date in (AFTER_ROLL, EARLY_CLOSE):
+        day = oracle(date, DEFAULT)
+        tape = [
+            {k: r[k] for k in day.book["tape"][0]} for r in silver(lake, "book_tape", date, SETS["default"])
+        ]
+        known = {"manifest_gaps": day.gaps, "f_last_absent": day.f_last_absent}
+        assert tape == book.whole(day.records, DEFAULT["GAP_S"], **known)["tape"] != []
+        known |= {"manifest_gaps": ()} if day.gaps else {"f_last_absent": False}
+        assert tape != book.whole(day.records, DEFAULT["GAP_S"], **known)["tape"], date
+
+
 def test_what_the_days_were_chosen_for(
     lake: Path, oracle, sessions: dict[str, dict], fronts: dict[str, dict]
 ):
@@ -288,4 +320,5 @@ def test_the_compiled_models_in_memory_give_what_dbt_publishes(
             assert found == [{k: v for k, v in r.items() if k != "session_date"} for r in published], (
                 model.name
             )
-            assert found or model.node["schema"] == "gold", model.name
+            landed = not model.name.startswith("stg_") or model.name == "stg_futures__trades"
+            assert found or not landed or model.node["schema"] == "gold", model.name

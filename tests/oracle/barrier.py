@@ -53,7 +53,9 @@ def look(session_book: dict, at_ns: int, level_tick: int, side: int, p: dict) ->
     seen = [tick for tick in prices if book.is_visible(state, side, tick)]
     frac = len(seen) / len(prices)
     window_ns = p["W_b"] * SECOND_NS
-    covered = book.covered_ns(session_book["entries"], at_ns - window_ns, at_ns, p["GAP_S"])
+    covered = book.covered_ns(
+        session_book["entries"], at_ns - window_ns, at_ns, p["GAP_S"], session_book["gaps"]
+    )
     return {
         "state": state,
         "depth": sum(book.size_at(state, side, tick) for tick in prices),

@@ -182,12 +182,14 @@ def covered_ns(
     return total
 
 
-def whole(records: list[dict], gap_s: int = 60, f_last_absent: bool = False) -> dict:
-    """The three views of a session's book that the barrier questions need: entries, valid states, tape.
+def whole(
+    records: list[dict], gap_s: int = 60, f_last_absent: bool = False, manifest_gaps: tuple = ()
+) -> dict:
+    """The views of a session's book that the barrier questions need: entries, valid states, tape, known gaps.
 
     Neither a state nor a change depends on a later record, so one pass over the session serves every asof;
     what does depend on it (open segments) is asked anew for each asof.
     """
     entries = read(records, f_last_absent)
-    states = walk(entries, gap_s)["states"]
-    return {"entries": entries, "states": states, "tape": changes(states)}
+    states = walk(entries, gap_s, manifest_gaps)["states"]
+    return {"entries": entries, "states": states, "tape": changes(states), "gaps": manifest_gaps}

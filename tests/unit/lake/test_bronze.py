@@ -78,3 +78,110 @@ def test_status_and_gaps_are_part_of_what_was_read(tmp_path):
     for change in ({"status": "open"}, {"gaps": [{"from_ns": 1, "to_ns": 2}]}):
         record.write_text(json.dumps(content | change))
         assert bronze.visible_files(tmp_path)[0].state != state
+
+
+# -- sources of one hour -----------------------------------------------------------------------------------------------
+
+
+def read_sources(root) -> dict[int, set[str]]:
+    """Sources that are read, by hour."""
+    read: dict[int, set[str]] = {}
+    for file in bronze.visible_files(root):
+        if not file.is_superseded:
+            read.setdefault(file.hour, set()).add(file.source)
+    return read
+
+
+@pytest.mark.parametrize("better", range(len(bronze.SOURCES) - 1))
+def test_the_better_source_of_an_hour_is_read(tmp_path, better):
+    first, second = bronze.SOURCES[better : better + 2]
+    make_bronze(
+        tmp_path,
+        [delivery("b", NINE, TEN, source=second), delivery("a", NINE, source=first, receipt="landed")],
+    )
+    assert read_sources(tmp_path) == {9: {first}, 10: {second}}
+
+
+def test_a_complete_source_goes_before_an_open_better_one(tmp_path):
+    make_bronze(
+        tmp_path,
+        [
+            delivery("a", NINE, TEN, source="databento_dbn", status="open"),
+            delivery("b", NINE, source="sim"),
+            delivery("c", TEN, source="sim", status="open"),
+            delivery("unheard of", TEN, source="else", status="open"),
+        ],
+    )
+    assert read_sources(tmp_path) == {9: {"sim"}, 10: {"databento_dbn"}}
+
+
+def test_every_delivery_of_the_chosen_source_is_read_and_only_they_share_the_hour(tmp_path):
+    make_bronze(
+        tmp_path,
+        [
+            delivery("a", NINE, TEN, source="databento_dbn"),
+            delivery("open", NINE, source="databento_dbn", status="open"),
+            delivery("sim", NINE, TEN),
+            delivery("not landed", TEN, source="databento_dbn", receipt=None),
+        ],
+    )
+    files = bronze.visible_files(tmp_path)
+    assert read_sources(tmp_path) == {9: {"databento_dbn"}, 10: {"databento_dbn"}}
+    assert {hour for (*_, hour) in bronze.shared_hours(files)} == {9}
+
+
+# -- what a delivery says of itself ------------------------------------------------------------------------------------
+
+
+def gap(
+    start_ns: int, end_ns: int, contract: str = "ESZ5", reason: str = "sequence", symbol: str = "ES"
+) -> dict:
+    return {
+        "key": {"symbol": symbol}, "contract": contract, "from_ns": start_ns, "to_ns": end_ns, "reason": reason,
+    }  # fmt: skip
+
+
+def test_gaps_are_of_the_hours_that_are_read(tmp_path):
+    """A gap over three hours is known in those whose file is read; a better source has the first without it."""
+    over = gap(NINE + 5, TEN + bronze.HOUR_NS + 7)
+    eleven = at_ns("2025-12-15T11:00:00")
+    make_bronze(
+        tmp_path,
+        [
+            delivery("a", NINE, TEN, TEN + bronze.HOUR_NS, gaps=[over, gap(TEN, TEN)]),
+            delivery("b", NINE, source="databento_dbn"),
+        ],
+    )
+    read = [f for f in bronze.visible_files(tmp_path) if not f.is_superseded]
+    assert bronze.known(read)["gaps"] == [
+        ("ESZ5", eleven - bronze.HOUR_NS, eleven),
+        ("ESZ5", eleven, over["to_ns"]),
+    ]
+    assert bronze.known(read[:1]) == {"gaps": [], "f_last_absent": False}
+
+
+def test_what_the_records_show_themselves_is_no_known_gap(tmp_path):
+    gaps = [gap(NINE, NINE + 9, reason=reason) for reason in ("silence", "maybe_bad_book")]
+    gaps += [gap(NINE, NINE + 9, symbol="NQ"), {"from_ns": NINE, "to_ns": NINE + 3}]
+    make_bronze(tmp_path, [delivery("a", NINE, gaps=gaps)])
+    assert bronze.known(bronze.visible_files(tmp_path))["gaps"] == [(None, NINE, NINE + 3)]
+
+
+@pytest.mark.parametrize(
+    ("shares", "absent"), [([0.0], True), ([0.0, 0.0], True), ([0.0, 0.4], False), ([None], False)]
+)
+def test_event_ends_are_absent_where_no_delivery_marks_one(tmp_path, shares, absent):
+    made = [
+        delivery(
+            str(i), NINE,
+            quality=[] if share is None else [
+                {"key": {"symbol": "ES"}, "check": "f_last_share", "value": share, "verdict": "warn"},
+                {"key": {"symbol": "NQ"}, "check": "f_last_share", "value": 1 - share, "verdict": "ok"},
+            ],
+        )
+        for i, share in enumerate(shares)
+    ]  # fmt: skip
+    make_bronze(tmp_path, made)
+    files = bronze.visible_files(tmp_path)
+    assert bronze.known(files)["f_last_absent"] is absent
+    assert all(("f_last_absent" in f.state) == f.f_last_absent for f in files)
