@@ -102,7 +102,8 @@ class EventFile:
 
     def quarantine(self) -> None:
         """Put it into ``raw/_quarantine``, and out of ``raw/events`` if it stood there and nothing was made of it."""
-        target = _free_name(self.root / "raw" / "_quarantine", self.path.name, self.sha256)
+        # by its own name: the one in raw/events hangs on what landed before it
+        target = _free_name(self.root / "raw" / "_quarantine", self.source.name, self.sha256)
         if self.readable == self.path and self._landed():
             atomic.make_dirs(target.parent)
             if not target.exists():

@@ -104,7 +104,8 @@ class RawFile:
         if self.readable == self.path:
             return
         folder = self.root / "raw" / "_quarantine"
-        target = _free_name(folder, self.path.name, self.sha256)
+        # by its own name: the one in raw/binance hangs on what landed before it
+        target = _free_name(folder, self.source.name, self.sha256)
         atomic.make_dirs(folder)
         atomic.replace(self.readable, target)
         self.readable = self.path = target
