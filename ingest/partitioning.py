@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ingest.record_quality import RecordQuality
 
 HOUR_NS = 3_600_000_000_000
-WINDOW_ROWS = 16_384  # more than a second of the busiest book; exchanges' clocks differ by less
+WINDOW_ROWS = 8_192  # about the busiest second of a book; exchanges' clocks differ by far less
 GRACE_NS = 120_000_000_000  # how long after its end, by ``ts_recv``, an hour stays open for late rows
 BUFFER_BYTES = 112 << 20  # two full buffers of the book and some small ones
 _WRITER_BYTES = 1 << 20  # what an open hour takes beside its buffer; also keeps the number of open files low
@@ -128,8 +128,7 @@ class _Buffers:
 
     def grow(self, buffer: RowBuffer, rows: int) -> RowBuffer:
         larger = self.take(rows)
-        larger.take_over(buffer)
-        self.give_back(buffer)
+        larger.take_over(buffer)  # the smaller one goes: kept, it would add to the peak
         return larger
 
     def give_back(self, buffer: RowBuffer) -> None:

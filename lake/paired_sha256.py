@@ -116,12 +116,12 @@ def _two(context, state_a, state_b, data_a, data_b, blocks):
     return types.int64(*[types.int64] * 5), _blocks_of(2)
 
 
-@njit(cache=True)
+@njit([types.void(*[types.int64] * 3)], cache=True)
 def _hash_one(state, data, blocks):
     _one(state, data, blocks)
 
 
-@njit(cache=True)
+@njit([types.void(*[types.int64] * 5)], cache=True)
 def _hash_two(state_a, state_b, data_a, data_b, blocks):
     _two(state_a, state_b, data_a, data_b, blocks)
 
