@@ -49,11 +49,13 @@ def as_replaced(root: Path, file: BronzeFile) -> Replaced:
 
 
 def market_hours(root: Path, wanted: Wanted) -> Iterator[Unit]:
-    """One unit for each hour of each key: its files that stand in bronze; and one for each copy in the archive."""
+    """One unit for each hour of each key and source: its files that stand in bronze; and one for each copy in the
+    archive. A better source takes an hour from a worse one (spec/market.md 4.3), so their rows stay apart.
+    """
     hours: dict[tuple, list[BronzeFile]] = {}
     for file in visible_files(root):
         if not file.is_archived and wanted(_dataset(root, file), file.date):
-            hours.setdefault(file.hour_key, []).append(file)
+            hours.setdefault((*file.hour_key, file.source), []).append(file)
     merges = [r for r in replaced.read_all(root) if r.kind == COMPACTED]
     for files in hours.values():
         yield _hot_hour(root, files, merges)

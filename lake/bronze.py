@@ -148,14 +148,16 @@ def _best_sources(files: Iterable[BronzeFile]) -> dict[tuple[str, str, str, int]
 
 
 def _gaps_of_the_hour(record: dict, file: dict) -> tuple[tuple[str | None, int, int], ...]:
-    """Gaps of a commit record as far as they lie in a file's hour."""
+    """Gaps of a commit record as far as they lie in a file's hour; of several, not their mere ends."""
     start_ns = file["ts_min_ns"] // HOUR_NS * HOUR_NS
-    clipped = (
-        (g.get("contract"), max(g["from_ns"], start_ns), min(g["to_ns"], start_ns + HOUR_NS))
-        for g in record.get("gaps", [])
-        if g.get("reason") not in SEEN_IN_THE_ROWS and g.get("key", file["key"]) == file["key"]
-    )
-    return tuple(gap for gap in clipped if gap[1] < gap[2])
+    found = []
+    for gap in record.get("gaps", []):
+        if gap.get("reason") in SEEN_IN_THE_ROWS or gap.get("key", file["key"]) != file["key"]:
+            continue
+        first, last = max(gap["from_ns"], start_ns), min(gap["to_ns"], start_ns + HOUR_NS)
+        if first < last or start_ns <= gap["from_ns"] == gap["to_ns"] < start_ns + HOUR_NS:
+            found.append((gap.get("contract"), first, last))
+    return tuple(found)
 
 
 def _keys_without_f_last(record: dict) -> list[dict]:

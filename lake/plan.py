@@ -28,9 +28,8 @@ class Step:
     inputs: dict[str, str]
     dates: dict[str, list[str]]
     bronze_files: dict[str, tuple[list[Path], list[Path]]]
-    known: dict[
-        str, dict
-    ]  # by bronze source: its gaps, and whether it marks the end of events (`bronze.known`)
+    # By bronze source, also one of which only the gaps are read (`gaps_of`): see `bronze.known`.
+    known: dict[str, dict]
 
 
 @dataclass
@@ -43,6 +42,7 @@ class Plan:
     code_files: dict[str, str]
     code_digest: str
     parents: list[tuple[dict, dict[tuple[str | None, str], Partition]]]
+    gaps_of: list["_Bronze"] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     total: int = 0
 
@@ -127,7 +127,10 @@ def plan(
         code_digest=code.digest(files),
         parents=[(p, parent_partitions[p["unique_id"]]) for p in parents],
     )
-    bronzes = _bronzes(root, [s for s in sources if not s["meta"].get("windows")], node, visible)
+    reads = meta(node).get("reads", {})
+    landed = [s["name"] for s in sources if not s["meta"].get("windows")]
+    bronzes = _bronzes(root, {name: reads.get(name, {}).get("keys", {}) for name in landed}, visible)
+    result.gaps_of = _bronzes(root, meta(node).get("gaps_of", {}), visible)
     windowed = [_windows(root, s["name"]) for s in sources if s["meta"].get("windows")]
     _check_reads(node, parents, sources)
 
@@ -209,8 +212,9 @@ def _check_reads(node: dict, parents: list[dict], sources: list[dict]) -> None:
 
 
 def _bronzes(
-    root: Path, sources: list[dict], node: dict, visible: list[bronze.BronzeFile] | None
+    root: Path, sources: dict[str, dict[str, str]], visible: list[bronze.BronzeFile] | None
 ) -> list[_Bronze]:
+    """Files of some sources, each narrowed to the partition keys that are given with it."""
     if not sources:
         return []
     files = bronze.visible_files(root) if visible is None else visible
@@ -218,14 +222,13 @@ def _bronzes(
     shared = bronze.shared_hours(files)
     sessions = calendar.load()
     found = []
-    for source in sources:
-        keys = meta(node).get("reads", {}).get(source["name"], {}).get("keys", {})
+    for name, keys in sources.items():
         by_session: dict[str, list[bronze.BronzeFile]] = {}
         for f in files:
-            if f.source_name == source["name"] and all(f.key.get(k) == v for k, v in keys.items()):
+            if f.source_name == name and all(f.key.get(k) == v for k, v in keys.items()):
                 for session in sessions.overlapping(f.ts_min_ns, f.ts_max_ns):
                     by_session.setdefault(session.date, []).append(f)
-        found.append(_Bronze(source["name"], by_session, shared))
+        found.append(_Bronze(name, by_session, shared))
     return found
 
 
@@ -310,6 +313,10 @@ def _step(
             inputs[f"bronze/{b.name}/{f.date}/{f.hour:02d}/{f.name}"] = code.sha256_text(
                 f.content_digest + f.state
             )
+    for b in plan.gaps_of:
+        known[b.name] = bronze.known(b.by_session.get(date, []))
+        if gaps := known[b.name]["gaps"]:
+            inputs[f"gaps/{b.name}"] = code.sha256_text(params.canonical_json(gaps))
     for w in windowed:
         bronze_files[w.name] = (w.files.get(date, []), [])
         inputs |= w.inputs.get(date, {})

@@ -34,13 +34,15 @@ def calendar() -> dict[str, dict]:
 class Day:
     """One session's events as they were landed, in total order; each knows its ``contract``.
 
-    ``gaps`` of the book are (contract, from_ns, to_ns, reason); ``f_last_absent``: no record marks the end of an event.
+    ``gaps`` of the book and ``trade_gaps`` are (contract, from_ns, to_ns, reason); ``f_last_absent``: no record marks
+    the end of an event.
     """
 
     session: dict
     trades: list[dict]
     records: list[dict] = field(default_factory=list)
     gaps: Sequence[tuple[str, int, int, str]] = ()
+    trade_gaps: Sequence[tuple[str, int, int, str]] = ()
     f_last_absent: bool = False
 
     @property
@@ -54,10 +56,10 @@ class Day:
     def front_records(self, contract: str) -> list[dict]:
         return self._inside(self.records, contract)
 
-    def front_gaps(self, contract: str) -> tuple[tuple[int, int], ...]:
+    def front_gaps(self, contract: str, of: str = "gaps") -> tuple[tuple[int, int], ...]:
         """Where records of a contract are missing, but for what the records that are there show themselves."""
         shown = ("silence", "maybe_bad_book")
-        return tuple((a, b) for c, a, b, reason in self.gaps if c == contract and reason not in shown)
+        return tuple((a, b) for c, a, b, reason in getattr(self, of) if c == contract and reason not in shown)
 
     def without_event_ends(self) -> "Day":
         records = [{**r, "flags": r["flags"] & ~F_LAST} for r in self.records]
@@ -71,7 +73,10 @@ class Day:
         """The day as one delivery; a second ``name`` delivers the same rows again."""
         rows = {"trades": [trade_row(t) for t in self.trades], "mbp10": [book_row(r) for r in self.records]}
         key = {"key": {"symbol": "ES"}}
-        gaps = [key | {"contract": c, "from_ns": a, "to_ns": b, "reason": why} for c, a, b, why in self.gaps]
+        gaps = {
+            name: [key | {"contract": c, "from_ns": a, "to_ns": b, "reason": why} for c, a, b, why in found]
+            for name, found in (("mbp10", self.gaps), ("trades", self.trade_gaps))
+        }
         quality = (
             [key | {"check": "f_last_share", "value": 0.0, "verdict": "warn"}] if self.f_last_absent else []
         )

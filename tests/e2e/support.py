@@ -188,8 +188,9 @@ class OracleDay:
         *,
         gaps: tuple[tuple[int, int], ...] = (),
         f_last_absent: bool = False,
+        trade_gaps: tuple[tuple[int, int], ...] = (),
     ) -> None:
-        self.gaps, self.f_last_absent = gaps, f_last_absent
+        self.gaps, self.f_last_absent, self.trade_gaps = gaps, f_last_absent, trade_gaps
         self.session, self.contract, self.p = session, contract, p
         self.trades, self.records, self.earlier = trades, records, earlier_bars_120s
         self.date = session["session_date"]
@@ -210,6 +211,7 @@ class OracleDay:
             p,
             gaps=days[day].front_gaps(contract),
             f_last_absent=days[day].f_last_absent,
+            trade_gaps=days[day].front_gaps(contract, "trade_gaps"),
         )
 
     @functools.cached_property
@@ -228,7 +230,9 @@ class OracleDay:
 
     @functools.cached_property
     def labels(self) -> list[dict]:
-        found = labels.label_rows(self.trades, self.session, self.points, self.p)
+        found = labels.label_rows(
+            self.trades, self.session, self.points, self.p, manifest_gaps=self.trade_gaps
+        )
         return [
             {"observation_id": point["observation_id"], **row}
             for point, row in zip(self.points, found, strict=True)

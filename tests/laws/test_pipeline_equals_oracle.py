@@ -44,10 +44,14 @@ CLOCK_CHANGED, HOLIDAY, EARLY_CLOSE, ROLL, AFTER_ROLL = (
 
 @pytest.fixture(scope="module")
 def days() -> dict[str, Day]:
-    """The book of 12-02 has known gaps, that of 11-28 no marks of event ends."""
+    """The book of 12-02 and the trades of 10-31 have known gaps; the book of 11-28 has no marks of event ends."""
     found = autumn()
     found[AFTER_ROLL] = with_gaps(found[AFTER_ROLL])
     found[EARLY_CLOSE] = found[EARLY_CLOSE].without_event_ends()
+    at = [t["ts_event_ns"] for t in found["2025-10-31"].front_trades("ESZ5")]
+    missing = [("ESZ5", at[i], at[i + 1], "sequence") for i in (len(at) // 3, len(at) // 2)]
+    missing += [("ESH6", at[0], at[-1], "sequence"), ("ESZ5", at[0], at[-1], "silence")]
+    found["2025-10-31"] = replace(found["2025-10-31"], trade_gaps=missing)
     return found
 
 
@@ -213,6 +217,21 @@ def test_gaps_and_missing_event_ends_change_the_book(lake: Path, oracle):
         assert tape == book.whole(day.records, DEFAULT["GAP_S"], **known)["tape"] != []
         known |= {"manifest_gaps": ()} if day.gaps else {"f_last_absent": False}
         assert tape != book.whole(day.records, DEFAULT["GAP_S"], **known)["tape"], date
+
+
+def test_windows_over_a_known_gap_of_the_trades_have_no_outcome(lake: Path, oracle):
+    day = oracle("2025-10-31", DEFAULT)
+    plain = OracleDay(day.session, day.contract, day.trades, day.records, day.earlier)
+    plain.points = day.points
+    lost = {
+        a["observation_id"]: (a["label_status"], b["label_status"])
+        for a, b in zip(plain.labels, day.labels, strict=True)
+        if a["label_status"] != b["label_status"]
+    }
+    assert set(lost.values()) == {("ok", "data_gap")}
+    found = silver(lake, "labels", "2025-10-31", SETS["default"])
+    assert {r["label_status"] for r in found if r["observation_id"] in lost} == {"data_gap"}
+    assert any(r["label_status"] == "ok" for r in found)
 
 
 def test_what_the_days_were_chosen_for(

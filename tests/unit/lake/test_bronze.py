@@ -155,6 +155,7 @@ def test_gaps_are_of_the_hours_that_are_read(tmp_path):
     read = [f for f in bronze.visible_files(tmp_path) if not f.is_superseded]
     assert bronze.known(read)["gaps"] == [
         ("ESZ5", eleven - bronze.HOUR_NS, eleven),
+        ("ESZ5", TEN, TEN),
         ("ESZ5", eleven, over["to_ns"]),
     ]
     assert bronze.known(read[:1]) == {"gaps": [], "f_last_absent": False}

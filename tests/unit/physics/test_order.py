@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from physics.order import interleave, require_batch_sorted, require_sorted
+from physics.order import interleave, require_batch_sorted, require_sorted, unfilled
 from physics.units import HOUR_NS, points_to_ticks, ticks, window_ns
 
 
@@ -104,3 +104,10 @@ def test_a_window_off_the_grid_is_refused():
     assert window_ns("W_b", 240, 100) == 240_000_000_000
     with pytest.raises(ValueError, match=r"W_b was 0\.25 s"):
         window_ns("W_b", 0.25, 100)
+
+
+def test_a_gap_stands_until_a_record_of_another_delivery_is_inside_it():
+    shared = pa.table({"ts_event_ns": pa.array([10, 20, 20, 30], pa.int64())})
+    gaps = [(1, 9), (1, 11), (10, 20), (19, 21), (20, 20), (20, 30), (10, 30), (30, 40), (31, 31)]
+    assert unfilled(gaps, shared) == [(1, 9), (10, 20), (20, 20), (20, 30), (30, 40), (31, 31)]
+    assert unfilled(gaps, shared.slice(0, 0)) == gaps
