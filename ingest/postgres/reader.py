@@ -20,14 +20,15 @@ from ingest.errors import RefusedFile
 from ingest.execution_rows import END_YEAR, FIRST_YEAR, Typed, type_rows
 from ingest.json_text import BadJson, canonical, parse
 from ingest.postgres.tables import SourceTable, column
+from ingest.redaction import TEXT_COLUMNS
 from ingest.window_schema import WindowSchema
 
 FIRST = datetime(FIRST_YEAR, 1, 1, tzinfo=UTC)
 LAST = datetime(END_YEAR, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
-FIRST_PAGE_ROWS, MAX_PAGE_ROWS = 1_000, 10_000
-PAGE_BYTES = 8 << 20  # of text in one page, which is held in memory
-MAX_TIMELESS = 10_000
+FIRST_PAGE_ROWS, MAX_PAGE_ROWS = 1_000, 5_000
+PAGE_BYTES = 8 << 20  # of one page, which is held in memory
+MAX_TIMELESS = 1_000
 
 _FENCE = """
     select pg_catalog.statement_timestamp(),
@@ -132,8 +133,6 @@ class Reader:
             after = list(records[-1][: len(self._keys)])
             page = self._typed(records)
             yield page
-            if len(records) < limit:
-                return
             limit = max(1, min(MAX_PAGE_ROWS, 2 * limit, limit * PAGE_BYTES // max(page.bytes, 1)))
 
     def timeless(self) -> tuple[list[str], bool]:
@@ -156,9 +155,24 @@ class Reader:
             values = sql.SQL(", ").join(sql.SQL("%s::" + kind) for _, kind in self._keys)
             where += sql.SQL(" and ({}) > ({})").format(keys, values)
             params += after
-        query = sql.SQL("select {texts}, {hour}, {columns} from {t} where {where} order by {keys} limit %s")
+        # Rows before it in the page bound a row, so that wide ones are not sent by the thousand; one always is.
+        query = sql.SQL("""
+            select * from (
+                select {texts}, {hour}, {columns},
+                    sum({size}) over (order by {keys} rows between unbounded preceding and 1 preceding) as before
+                from {t} where {where} order by {keys} limit %s
+            ) as page where coalesce(before, 0) < %s
+        """)
         texts = sql.SQL(", ").join(sql.SQL("{}::text").format(expression) for expression, _ in self._keys)
-        return self._execute(query, [*params, limit], texts=texts, where=where, keys=keys).fetchall()
+        wide = [column(n) for n in self._names if n in self.table.extra or self._is_wide(n)]
+        size = sql.SQL(" + ").join(
+            sql.SQL("coalesce(pg_catalog.pg_column_size({}), 0)").format(n) for n in wide
+        )
+        parts = {"texts": texts, "where": where, "keys": keys, "size": size if wide else sql.SQL("0")}
+        return self._execute(query, [*params, limit, PAGE_BYTES], **parts).fetchall()
+
+    def _is_wide(self, name: str) -> bool:
+        return name in TEXT_COLUMNS or (name != "ingested_at" and self.schema.is_json(name))
 
     def _execute(self, query: sql.SQL, params: list, **parts: sql.Composable) -> psycopg.Cursor:
         w = self.table.window
@@ -177,12 +191,12 @@ class Reader:
 
     def _text(self, name: str) -> str:
         # The null of JSON, which mappers of objects store, is no value, as in a file.
-        is_json = name in self.schema.columns.names and self.schema.is_json(name)
+        is_json = name != "ingested_at" and self.schema.is_json(name)
         return "nullif({}::text, 'null')" if is_json else "{}::text"
 
     def _typed(self, records: list[tuple]) -> Page:
         keys = len(self._keys)
-        columns = list(zip(*records, strict=True))
+        columns = list(zip(*records, strict=True))[:-1]  # but for `before`
         hours = Counter(columns[keys])
         values = columns[keys + 1 :]
         if self.table.has_environment:

@@ -66,6 +66,11 @@ class Database:
         self.connection = server.admin(name)
 
     def create_tables(self) -> None:
+        # What a test that failed left open would hold its locks.
+        others = "datname = current_database() and pid <> pg_backend_pid()"
+        self.execute(f"select pg_terminate_backend(pid, 5000) from pg_stat_activity where {others}")
+        self.execute("drop schema if exists public, bot cascade; create schema public")
+        self.execute(f"grant usage on schema public to {READER}")
         self.execute(TABLES)
         self.execute(
             f"grant select on {', '.join(NAMES.values())} to {READER}; grant pg_read_all_stats to {READER}"

@@ -1,11 +1,13 @@
 """Rows out of a real PostgreSQL server: the same as from a file, each once, and sealed when they are all there."""
 
+import random
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from ingest.ndjson import ingest_ndjson
+from ingest.postgres import reader
 from ingest.postgres.load import ingest_postgres
 from lake.windows import read_markers
 from tests.unit.ingest_postgres import kit
@@ -53,3 +55,26 @@ def test_a_window_seals_when_it_has_ended_and_the_next_call_reads_only_what_is_o
     before = [(p, p.stat().st_mtime_ns) for p in kit.marker_files(root)]
     assert ingest_postgres(root, "events", "DSN").load.unchanged == 1
     assert [(p, p.stat().st_mtime_ns) for p in kit.marker_files(root)] == before
+
+
+def test_a_page_of_wide_rows_is_bounded_by_their_bytes(
+    database: Database, root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    rng = random.Random(1)  # noqa: S311 - values of a test
+    rows = rows_kit.events(120, hours=2)
+    for row in rows[40:80]:
+        row["payload_json"] = {"noise": rng.randbytes(3_000).hex()}
+    database.insert("events", kit.stamped(rows, seconds=0))
+    monkeypatch.setattr(reader, "PAGE_BYTES", 30_000)
+    sizes = []
+    true_typed = reader.Reader._typed
+
+    def typed(self, records):
+        page = true_typed(self, records)
+        sizes.append(page.bytes)
+        return page
+
+    monkeypatch.setattr(reader.Reader, "_typed", typed)
+    assert ingest_postgres(root, "events", "DSN").rows == 120
+    assert max(sizes) < 2 * 30_000 + 40 * 500
+    assert len(kit.landed(root)) == 120
