@@ -8,6 +8,8 @@ SCALE ?=
 SEED ?=
 PROFILE ?=
 PYTEST_ARGS ?=
+# Processes that share the tests; a file stays in one, so that what it builds is built once.
+TEST_WORKERS ?= 2
 
 # Compiled kernels are kept between runs; without this numba writes beside each module.
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba_cache
@@ -44,10 +46,10 @@ demo: .venv/.stamp ## fresh machine to a trained model: simulate, ingest, build,
 		$(if $(SCALE),--scale $(SCALE)) $(if $(SEED),--seed $(SEED)) $(if $(PROFILE),--profile $(PROFILE))
 
 test: .venv/.stamp ## every test, the expensive ones on a seeded sample
-	@$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "not long" $(PYTEST_ARGS)
 
 test-long: .venv/.stamp ## every test at the full counts
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: .venv/.stamp ## ruff, dbt-bouncer and sqlfluff
 	@echo "lint: ruff" >&2
