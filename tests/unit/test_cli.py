@@ -78,7 +78,7 @@ def test_status_counts_what_is_visible_and_tells_what_is_wrong(root):
         }
         record = {
             "schema": "futures.trades.v1", "date": "2025-11-03", "delivery_id": delivery,
-            "status": "complete", "run_id": "r1", "gaps": [{"reason": "silence"}],
+            "status": "complete", "source": "sim", "run_id": "r1", "gaps": [{"reason": "silence"}],
             "files": [{**file, "content_digest": "0"}],
         }  # fmt: skip
         commit = f"futures/trades/_metadata/date=2025-11-03/commit-{delivery[:8]}.json"
