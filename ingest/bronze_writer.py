@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -72,6 +73,11 @@ class BronzeFile:
         }
 
 
+def _short(name: str) -> str:
+    """A symbol of 71 letters that all are written in three fits into a folder's name, not into one with all of it."""
+    return name if len(name) <= 200 else hashlib.sha256(name.encode()).hexdigest()
+
+
 class PartitionWriter:
     """Writes row groups, in the order of the rows, to a file in the stage.
 
@@ -86,7 +92,7 @@ class PartitionWriter:
         self.partition = partition
         self.rows = 0
         self._path = f"{schema.folder}/{partition.folder()}/{name}"
-        self._staged = stage / f"{partition.folder().replace('/', ',')},{name}"
+        self._staged = stage / f"{_short(partition.folder().replace('/', ','))},{name}"
         self._first = self._last = 0
         self._digest = ContentDigest(schema.arrow)
         metadata = {

@@ -61,6 +61,7 @@ def _not_ascii(records: np.ndarray) -> np.ndarray:
     for name in _TEXT:
         letters = np.ascontiguousarray(records[name]).view(np.uint8).reshape(len(records), -1)
         wrong |= ((letters >= 0x7F) | ((letters < 0x20) & (letters > 0))).any(axis=1)
+        wrong |= ((letters[:, :-1] == 0) & (letters[:, 1:] != 0)).any(axis=1)  # behind its end
     return wrong
 
 

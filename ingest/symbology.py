@@ -18,6 +18,7 @@ from ingest.errors import RefusedFile
 
 DAY_NS = 86_400_000_000_000
 EPOCH = date(1970, 1, 1)
+MAX_SYMBOL = 71  # letters; what the format has room for
 
 _OUTRIGHT = re.compile(r"^(\w+?)[FGHJKMNQUVXZ]\d{1,2}$")
 _STRATEGY = re.compile(r"^(\w+):\w+ [FGHJKMNQUVXZ]\d")
@@ -58,6 +59,11 @@ class SymbolMap:
                 instrument_id, contract = (name, interval["symbol"]) if by_id else (interval["symbol"], name)
                 if not instrument_id or not contract:
                     continue  # the vendor's mark for "no contract in this interval"
+                if not (contract.isascii() and contract.isprintable() and len(contract) <= MAX_SYMBOL):
+                    raise RefusedFile(
+                        f"mapping had the symbol {contract[:MAX_SYMBOL]!r}, expected at most {MAX_SYMBOL} letters of "
+                        "printable ASCII; fetch the file again"
+                    )
                 if not instrument_id.isdecimal():
                     raise RefusedFile(
                         f"mapping of {contract} was to {instrument_id!r}, expected an instrument id; "
