@@ -23,6 +23,8 @@ BLOCK_BYTES = 2 << 20
 MAX_RATIO = 200
 RATIO_FROM_BYTES = 64 << 20
 MAX_WINDOW_BYTES = 128 << 20  # of a zstd frame
+# At a time: four bytes of a frame may stand for 128 KiB, and all that they unpack to comes in one piece.
+_PACKED_BYTES = 1 << 11
 _OVERLONG_KEPT_BYTES = 4096
 SUFFIXES = (".ndjson", ".jsonl", ".ndjson.gz", ".ndjson.zst", ".jsonl.gz", ".jsonl.zst")
 
@@ -96,10 +98,18 @@ class _Zstd(io.RawIOBase):
         self._decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
         self._frame = self._decompressor.decompressobj()
         self._packed, self._fresh = b"", True
+        self._made = memoryview(b"")
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
+        """At most ``size`` bytes, none at the end."""
+        if not self._made:
+            self._made = memoryview(self._next())
+        part, self._made = bytes(self._made[:size]), self._made[size:]
+        return part
+
+    def _next(self) -> bytes:
         while True:
-            packed = self._packed or self._file.read(1 << 14)
+            packed = self._packed or self._file.read(_PACKED_BYTES)
             self._packed = b""
             if not packed:
                 if not self._fresh:
