@@ -196,9 +196,8 @@ def _market(root: Path, files: Iterable[bronze.BronzeFile]) -> defaultdict[str, 
         landed.paths.add(file.path)
         if (key := (file.schema, file.date, file.delivery_id)) not in seen:
             seen.add(key)
-            status, gaps = json.loads(file.state)
-            landed.gaps += len(gaps)
-            landed.open_commits += status == "open"
+            landed.gaps += len(json.loads(file.state)[1])
+            landed.open_commits += file.is_open
     for path in bronze_dir(root).glob("*/*/_metadata/date=*/commit-*.json"):
         record = atomic.read_json(path)
         landed = found["_".join(record["schema"].split(".")[:-1])]
