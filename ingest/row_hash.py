@@ -11,6 +11,7 @@ import functools
 import json
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -73,3 +74,17 @@ def _sql(schema: WindowSchema, field: pa.Field) -> str:
     if pa.types.is_timestamp(field.type):
         return f"'\"' || strftime({name}, '%Y-%m-%dT%H:%M:%S.%fZ') || '\"'"
     return f"{name}::varchar"
+
+
+_NIBBLES = np.zeros(256, dtype=np.uint8)
+_NIBBLES[[*b"0123456789abcdef"]] = range(16)
+
+
+def packed_hashes(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """(n,) S32: hex hashes of rows, none null, as their bytes."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not len(array):
+        return np.zeros(0, dtype="S32")
+    start = np.frombuffer(array.buffers()[1], np.int32, 1, array.offset * 4)[0]
+    digits = _NIBBLES[np.frombuffer(array.buffers()[2], np.uint8, 64 * len(array), start)].reshape(-1, 2)
+    return (digits[:, 0] << 4 | digits[:, 1]).view("S32")

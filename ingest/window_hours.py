@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
 from ingest.window_parts import PENDING_ROWS
+from ingest.window_runs import numbers
 from lake.windows import format_window
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ NO_WINDOW = 0  # rejects of a file without any good row: they have no time
 def pieces(tables: Iterator[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
     """Runs of one window, in the order of the rows."""
     for table in tables:
-        windows = table.column("_window").to_numpy()
+        windows = numbers(table.column("_window"))
         cuts = [0, *(i + 1 for i in (windows[1:] != windows[:-1]).nonzero()[0].tolist()), len(windows)]
         for low, high in itertools.pairwise(cuts):
             for start in range(low, high, PENDING_ROWS):
@@ -34,10 +35,10 @@ def pieces(tables: Iterator[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
 
 
 def wanted_windows(
-    with_rows: list[int], rejects: dict[int, dict], low: int | None, high: int | None
+    with_rows: list[int], with_rejects: Set[int], low: int | None, high: int | None
 ) -> list[int]:
     """Windows to publish, in order: those of rows and rejects, and the hours without any that were read too."""
-    touched = sorted({*with_rows, *(window for window in rejects if window != NO_WINDOW)})
+    touched = sorted({*with_rows, *(window for window in with_rejects if window != NO_WINDOW)})
     edges = [low] if low is not None else touched[:1]
     last = high - 1 if high is not None else touched[-1] if touched else None
     if not edges or last is None:

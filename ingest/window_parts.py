@@ -9,11 +9,11 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ingest.window_runs import SortedRuns
 from ingest.window_schema import LINEAGE, TIME, WindowSchema
 from lake.atomic import fsync_file, sha256_file
 from lake.digest import ContentDigest
@@ -22,6 +22,7 @@ from lake.windows import WindowPart
 
 ROW_GROUP_ROWS = 122_880
 PENDING_ROWS = 32_768  # of all keys of a window together, in memory
+PENDING_BYTES = 16 << 20  # the same, where rows are wide
 LINEAGE_NAMES = tuple(LINEAGE.names)
 # Values that differ from row to row gain nothing from a dictionary.
 _UNIQUE = {"event_id", "row_hash", "payload_json", "execution_token", "transaction_id", "raw_response", "balances",
@@ -99,7 +100,7 @@ class WindowWriter:
         self.schema, self.stage, self.date, self.lineage = schema, stage, date, lineage
         self.summarizer = Summarizer(schema)
         self._parts: dict[str, _PartWriter] = {}
-        self._pending = 0
+        self._pending = self._pending_bytes = 0
 
     def add(self, rows: pa.Table) -> None:
         """``rows`` has the business columns, ``ingested_at``, ``row_hash``, ``_extra`` and ``_file_no``."""
@@ -112,7 +113,8 @@ class WindowWriter:
                 part = self._parts[folder] = _PartWriter(self, folder, len(self._parts))
             part.pending.append(group)
         self._pending += rows.num_rows
-        if self._pending >= PENDING_ROWS:
+        self._pending_bytes += rows.nbytes
+        if self._pending >= PENDING_ROWS or self._pending_bytes >= PENDING_BYTES:
             self._flush()
 
     def close(self) -> list[StagedPart]:
@@ -141,7 +143,7 @@ class WindowWriter:
     def _flush(self) -> None:
         for part in self._parts.values():
             part.flush()
-        self._pending = 0
+        self._pending = self._pending_bytes = 0
 
 
 class _PartWriter:
@@ -234,38 +236,24 @@ def source_kind(path: Path) -> str:
     return (pq.read_metadata(path).metadata or {}).get(b"source_kind", b"").decode()
 
 
-def scan(parts: Sequence[tuple[Path, dict[str, str]]], schema: WindowSchema) -> str:
-    """SQL of the rows of parts with their partition keys, given as (file, key of its path)."""
-    selects = []
-    for path, key in parts:
-        columns = [
-            f"cast({_literal(key[f.name])} as {_key_type(f.type)}) as {f.name}"
-            if f.name in schema.keys
-            else f'"{f.name}"'
-            for f in schema.columns
-        ]
-        extra = [] if "ingested_at" in schema.columns.names else ["ingested_at"]
-        chosen = ", ".join([*columns, *extra, "row_hash"])
-        selects.append(f"select {chosen} from read_parquet({_literal(str(path))}, hive_partitioning = false)")
-    return " union all ".join(selects)
-
-
-def summarize(
-    parts: Sequence[tuple[Path, dict[str, str]]], schema: WindowSchema, connection: duckdb.DuckDBPyConnection
-) -> Summary:
-    """Summary of a window over all its parts, in sort order across them."""
+def summarize(parts: Sequence[tuple[Path, dict[str, str]]], schema: WindowSchema, stage: Path) -> Summary:
+    """Summary of a window over its parts, given as (file, key of its path), in sort order across them."""
     summarizer = Summarizer(schema)
-    if parts:
-        names = ", ".join(f'"{name}"' for name in schema.columns.names)
-        sql = f"select {names} from ({scan(parts, schema)}) order by {', '.join(sort_order(schema))}"
-        for batch in connection.execute(sql).to_arrow_reader(ROW_GROUP_ROWS):
-            summarizer.update(pa.Table.from_batches([batch]).cast(schema.columns))
+    hashed = LINEAGE.field("row_hash")
+    times = [LINEAGE.field("ingested_at")] if schema.by_ingested_at else []
+    rows = SortedRuns(stage, "summary", pa.schema([*schema.columns, *times, hashed]), sort_order(schema))
+    for path, key in parts:
+        with pq.ParquetFile(path) as file:
+            read = [name for name in rows.schema.names if name not in schema.keys]
+            for batch in file.iter_batches(PENDING_ROWS, columns=read, use_threads=False):
+                n = batch.num_rows
+                columns = [
+                    pa.repeat(pa.scalar(key[f.name]).cast(f.type), n)
+                    if f.name in schema.keys
+                    else batch.column(f.name).cast(f.type)
+                    for f in rows.schema
+                ]
+                rows.add(pa.Table.from_arrays(columns, schema=rows.schema))
+    for table in rows.tables():
+        summarizer.update(table.select(schema.columns.names))
     return summarizer.summary()
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _key_type(kind: pa.DataType) -> str:
-    return "bigint" if pa.types.is_integer(kind) else "varchar"

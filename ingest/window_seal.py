@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ingest.environment import read_environment
+from ingest.window_markers import write_marker
 from ingest.window_parts import Summarizer
-from ingest.window_publish import write_marker
 from ingest.window_schema import WINDOW_SCHEMAS
 from lake import atomic
 from lake.window_checkpoint import closed_dates, write_closed

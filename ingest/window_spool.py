@@ -1,26 +1,16 @@
-"""Rows on their way to their windows: kept on disk, given back in window order, in bounded memory.
-
-To be sorted, rows are dealt to buckets, each a span of time that fits in memory; DuckDB's own external sort was
-measured to fail at 2.4 M rows under 96 MB.
-"""
+"""Tables kept on disk until they are asked for again, and the DuckDB of a load."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-BUFFER_BYTES = 16 << 20  # of rows in memory before they go to disk
+BUFFER_BYTES = 4 << 20  # of rows in memory before they go to disk
 BATCH_ROWS = 32_768
-MINUTE_US = 60_000_000
-BUCKET_BYTES = 32 << 20  # of rows that are sorted at once; one minute's rows are never dealt apart
-MOST_BUCKETS = 400  # each is a file that is open
-DUCKDB_MEMORY = "512MB"  # for the hashes of rows, and for a window that is put together from several parts
+DUCKDB_MEMORY = "128MB"  # for the hashes of a block of rows
 
 
 def connect(stage: Path) -> duckdb.DuckDBPyConnection:
@@ -86,73 +76,3 @@ class Spool:
         for table in self._buffer:
             self._writer.write_table(table, max_chunksize=BATCH_ROWS)
         self._buffer, self._buffered = [], 0
-
-
-class BucketSort:
-    """All rows of a spool in an order that begins with time, one bucket of it in memory at a time.
-
-    ``time_column`` decides a row's bucket; ``histogram`` counts the spool's rows by minute of it, ``row_bytes`` is what
-    a row takes. ``order`` are the columns of the order, time first.
-    """
-
-    def __init__(
-        self,
-        spool: Spool,
-        stage: Path,
-        time_column: str,
-        order: Sequence[str],
-        histogram: Counter[int],
-        row_bytes: float,
-    ) -> None:
-        self.spool, self.stage, self.time_column = spool, stage, time_column
-        self.order = [(name, "ascending") for name in order]
-        self.edges = _edges(histogram, row_bytes)
-
-    def tables(self, mask: Callable[[pa.RecordBatch], pa.Array | None]) -> Iterator[pa.Table]:
-        """Sorted tables, bucket by bucket, of the rows that ``mask`` keeps (None: all)."""
-        if not len(self.edges):
-            yield from self._sorted([self._kept(batch, mask) for batch in self.spool.reader()])
-            return
-        count = len(self.edges) + 1
-        share = max(1 << 16, BUFFER_BYTES // count)
-        buckets = [Spool(self.stage, f"bucket-{i:05d}", self.spool.schema, share) for i in range(count)]
-        for batch in self.spool.reader():
-            table = self._kept(batch, mask)
-            micros = table.column(self.time_column).cast(pa.int64()).to_numpy()
-            place = np.searchsorted(self.edges, np.floor_divide(micros, MINUTE_US), side="right")
-            for i in np.unique(place).tolist():
-                inside = place == i
-                buckets[i].add(table if inside.all() else table.filter(pa.array(inside)))
-        for bucket in buckets:
-            rows = list(bucket.reader())
-            bucket.remove()
-            yield from self._sorted([pa.Table.from_batches([batch]) for batch in rows])
-
-    def _kept(self, batch: pa.RecordBatch, mask: Callable[[pa.RecordBatch], pa.Array | None]) -> pa.Table:
-        keep = mask(batch)
-        return pa.Table.from_batches([batch if keep is None else batch.filter(keep)])
-
-    def _sorted(self, tables: list[pa.Table]) -> Iterator[pa.Table]:
-        if tables:
-            rows = pa.concat_tables(tables)
-            if rows.num_rows:
-                yield rows.take(pc.sort_indices(rows, sort_keys=self.order))
-
-
-def _edges(histogram: Counter[int], row_bytes: float) -> np.ndarray:
-    """First minutes of the buckets after the first: each holds about BUCKET_BYTES, and they are not too many."""
-    edges, held = [], 0.0
-    most = max(BUCKET_BYTES, sum(histogram.values()) * row_bytes / MOST_BUCKETS)
-    for minute, rows in sorted(histogram.items()):
-        if held and held + rows * row_bytes > most:
-            edges.append(minute)
-            held = 0.0
-        held += rows * row_bytes
-    return np.array(edges, dtype=np.int64)
-
-
-def query(connection: duckdb.DuckDBPyConnection, sql: str, spools: dict[str, Spool]) -> pa.RecordBatchReader:
-    """Run ``sql`` over spools by their names; the result streams."""
-    for name, spool in spools.items():
-        connection.register(name, spool.reader())
-    return connection.execute(sql).to_arrow_reader(BATCH_ROWS)

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,9 +23,12 @@ from ingest.environment import require_environment
 from ingest.errors import FailedFile, RefusedFile
 from ingest.redaction import redaction
 from ingest.row_hash import row_hashes
+from ingest.window_parts import sort_order
 from ingest.window_publish import LoadReport, Publisher
+from ingest.window_rejects import REJECTS
+from ingest.window_runs import SortedRuns, numbers
 from ingest.window_schema import LINEAGE, TIME, WindowSchema
-from ingest.window_spool import MINUTE_US, Spool, connect
+from ingest.window_spool import Spool, connect
 from lake.paths import stage_dir
 from lake.windows import dataset_lock, remove_orphans
 
@@ -34,19 +36,7 @@ HOUR_US = 3_600_000_000
 MAX_BAD = 0.01
 # What every load brings beside the business columns.
 _EXTRA = LINEAGE.field("_extra")
-_REJECTS = pa.schema(
-    [
-        pa.field(
-            "_window", pa.int64()
-        ),  # hours since the epoch, null where the line says nothing of its time
-        pa.field("_file_no", pa.int32(), nullable=False),
-        pa.field("line_no", pa.int64(), nullable=False),
-        pa.field("rule", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("raw", pa.string(), nullable=False),
-    ]
-)
-_REJECT_BLOCK = 1024
+_REJECT_BLOCK, _REJECT_BLOCK_CHARS = 1024, 1 << 20  # rejects that wait to be spooled
 
 
 class WindowLoad:
@@ -81,13 +71,13 @@ class WindowLoad:
         self._rejected: Counter[int] = Counter()
         self._read: Counter[int] = Counter()
         self._discarded: set[int] = set()
-        self._minutes: Counter[int] = Counter()
-        self._row_bytes = 0.0
+        self._counts: Counter[tuple[int, int]] = Counter()
         # Of each file: the window of its first row, and lines and windows of the rows that came last.
         self._first: dict[int, int] = {}
         self._latest: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._before: dict[int, int] = {}
         self._pending_rejects: list[tuple] = []
+        self._pending_chars = 0
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -98,8 +88,8 @@ class WindowLoad:
             self.stage.mkdir()
             self._connection = stack.enter_context(connect(self.stage))
             self._stack = stack.pop_all()
-        self._rows = Spool(self.stage, "rows", _spooled(self.schema))
-        self._rejects = Spool(self.stage, "rejects", _REJECTS)
+        self._rows = SortedRuns(self.stage, "rows", _spooled(self.schema), sort_order(self.schema))
+        self._rejects = Spool(self.stage, "rejects", REJECTS)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -143,11 +133,11 @@ class WindowLoad:
         times = rows.column(schema.window_column if not schema.by_ingested_at else schema.row_time)
         if schema.by_ingested_at:
             times = pc.coalesce(_column(table, "ingested_at", TIME, n), times)
-        micros = times.cast(pa.int64()).to_numpy()
-        hours = np.floor_divide(micros, HOUR_US)
-        minutes, counts = np.unique(np.floor_divide(micros, MINUTE_US), return_counts=True)
-        self._minutes.update(dict(zip(minutes.tolist(), counts.tolist(), strict=True)))
+        hours = np.floor_divide(numbers(times), HOUR_US)
         file_no = self._file_no(source_file)
+        windows, counts = np.unique(hours, return_counts=True)
+        for window, count in zip(windows.tolist(), counts.tolist(), strict=True):
+            self._counts[window, file_no] += count
         lines = np.asarray(line_no, dtype=np.int64)
         by_line = np.argsort(lines, kind="stable")
         if file_no in self._latest:
@@ -164,9 +154,7 @@ class WindowLoad:
             row_hashes(business, schema, self._connection),
             rows.column("_extra"),
         ]
-        spooled = pa.Table.from_arrays(columns, schema=self._rows.schema)
-        self._row_bytes = max(self._row_bytes, spooled.nbytes / n)
-        self._rows.add(spooled)
+        self._rows.add(pa.Table.from_arrays(columns, schema=self._rows.schema))
         self._accepted[file_no] += n
 
     def reject(
@@ -192,7 +180,8 @@ class WindowLoad:
         self._pending_rejects.append((window, file_no, line_no, rule, redaction().text(reason), text))
         self._rejected[file_no] += 1
         self.by_rule[rule] += 1
-        if len(self._pending_rejects) >= _REJECT_BLOCK:
+        self._pending_chars += len(text)
+        if len(self._pending_rejects) >= _REJECT_BLOCK or self._pending_chars >= _REJECT_BLOCK_CHARS:
             self._spool_rejects()
 
     def _window_before(self, file_no: int, line_no: int) -> int | None:
@@ -249,8 +238,7 @@ class WindowLoad:
             stage=self.stage,
             connection=self._connection,
             rows=self._rows,
-            minutes=self._minutes,
-            row_bytes=self._row_bytes,
+            counts=self._counts,
             first_windows=self._first,
             rejects=self._rejects,
             files=list(self._files),
@@ -258,15 +246,9 @@ class WindowLoad:
             whole_files=self.whole_files,
             loaded_at=datetime.now(UTC),
         )
-        try:
-            report = publisher.publish(
-                start=start, end=end, replace=replace, sealed=sealed, sealed_through=sealed_through
-            )
-        except duckdb.Error as error:  # a sort that found no room on disk
-            raise FailedFile(
-                f"rows of {self.schema.name} could not be sorted ({str(error).splitlines()[0][:200]}), expected room "
-                "beside the lake; mend that and run again"
-            ) from error
+        report = publisher.publish(
+            start=start, end=end, replace=replace, sealed=sealed, sealed_through=sealed_through
+        )
         report.by_rule = dict(self.by_rule)
         return report
 
@@ -294,9 +276,9 @@ class WindowLoad:
     def _spool_rejects(self) -> None:
         if self._pending_rejects:
             columns = zip(*self._pending_rejects, strict=True)
-            arrays = [pa.array(values, f.type) for values, f in zip(columns, _REJECTS, strict=True)]
-            self._rejects.add(pa.Table.from_arrays(arrays, schema=_REJECTS))
-            self._pending_rejects = []
+            arrays = [pa.array(values, f.type) for values, f in zip(columns, REJECTS, strict=True)]
+            self._rejects.add(pa.Table.from_arrays(arrays, schema=REJECTS))
+            self._pending_rejects, self._pending_chars = [], 0
 
 
 def told_rules(by_rule: Counter[str]) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ingest import text_lines, window_hours, window_parts, window_spool
+from ingest import text_lines, window_hours, window_parts, window_runs
 from ingest.environment import read_environment
 from ingest.errors import FailedFile, RefusedFile
 from ingest.ndjson import ingest_ndjson
@@ -227,8 +227,10 @@ def test_what_does_not_fit_in_memory_is_sorted_on_disk(
     path = kit.write(tmp_path / "a.ndjson", rows)
     land(root, path)
     monkeypatch.setattr(text_lines, "BLOCK_BYTES", 20_000)
-    monkeypatch.setattr(window_spool, "BUCKET_BYTES", 30_000)
-    monkeypatch.setattr(window_spool, "BUFFER_BYTES", 10_000)
+    monkeypatch.setattr(window_runs, "RUN_BYTES", 60_000)
+    monkeypatch.setattr(window_runs, "POOL_BYTES", 20_000)
+    monkeypatch.setattr(window_runs, "BATCH_ROWS", 30)
+    monkeypatch.setattr(window_runs, "FAN_IN", 5)
     monkeypatch.setattr(window_hours, "PENDING_ROWS", 7)
     monkeypatch.setattr(window_parts, "PENDING_ROWS", 5)
     land(tmp_path / "other", path)
