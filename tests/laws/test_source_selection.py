@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from datetime import date
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from lake import datasets
+from ingest.compaction import compact
+from lake import bronze, datasets, retention
 from lake.commits import read_partitions
 from tests.fixtures.bronze import HOUR_NS, Delivery, at_ns, make_bronze, market_day, print_at
 from tests.fixtures.dbt import repository_project
@@ -116,3 +118,22 @@ def test_the_book_of_a_day_with_a_better_source_is_one_scan_in_file_order(tmp_pa
         r for r in more["mbp10"] if r["ts_event_ns"] // HOUR_NS == AT_NS // HOUR_NS + 2
     ]
     assert found == [r["ts_event_ns"] for r in expected]
+
+
+def test_sources_stay_apart_in_merged_files_and_in_the_archive(built, tmp_path):
+    root = Path(shutil.copytree(built, tmp_path / "lake"))
+    for record in (root / "lake/bronze/futures/trades/_metadata").glob("*/commit-*.json"):
+        record.write_text(record.read_text().replace('"open"', '"complete"'))  # an open hour is not archived
+    assert run(root) == {STAGED: 1}
+    before = sizes(root)
+    compact(root)
+    rules = retention.Rules(
+        (retention.Policy("*", 90, -1, "date", True),), frozenset(), date(2026, 4, 1), "bronze/*"
+    )
+    assert len(retention.archive(root, rules, "20260401T000000Z_retention_00c0de")) == 7, "hours and sources"
+    retention.delete(root, rules, "20260401T000000Z_retention_00c0de", yes=True)
+    assert all(f.is_archived for f in bronze.visible_files(root))
+    assert run(root) == {}
+    shutil.rmtree(root / "lake/silver")
+    assert run(root) == {STAGED: 1}
+    assert sizes(root) == before == [10, 11, 20, 3, 40]
