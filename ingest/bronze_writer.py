@@ -82,15 +82,24 @@ class PartitionWriter:
     """Writes row groups, in the order of the rows, to a file in the stage.
 
     The caller hands over tables of the schema whose rows are already sorted by the schema's order, across
-    calls too. The file is synced on ``close``; before that it is nothing.
+    calls too. Several calls fill one row group of ``row_group_rows``; a schema with lists gets one of each call. The
+    file is synced on ``close``; before that it is nothing.
     """
 
     def __init__(
-        self, schema: BronzeSchema, partition: Partition, delivery_id: str, stage: Path, number: int = 0
+        self,
+        schema: BronzeSchema,
+        partition: Partition,
+        delivery_id: str,
+        stage: Path,
+        number: int = 0,
+        *,
+        row_group_rows: int = ROW_GROUP_ROWS,
     ) -> None:
         name = f"part-{delivery_id[:8]}-{number:03d}.parquet"
         self.partition = partition
         self.rows = 0
+        self._row_group_rows = row_group_rows
         self._path = f"{schema.folder}/{partition.folder()}/{name}"
         self._staged = stage / f"{_short(partition.folder().replace('/', ','))},{name}"
         self._first = self._last = 0
@@ -104,15 +113,19 @@ class PartitionWriter:
         self._writer = _open(self._staged, schema, metadata)
 
     def write(self, table: pa.Table, ts_first_ns: int, ts_last_ns: int) -> None:
-        """Append rows as row groups; ``ts_*_ns`` are ``ts_event_ns`` of the table's first and last row."""
+        """Append rows; ``ts_*_ns`` are ``ts_event_ns`` of the table's first and last row."""
         if not self.rows:
             self._first = ts_first_ns
         self._last = ts_last_ns
-        self.rows += table.num_rows
-        for start in range(0, table.num_rows, ROW_GROUP_ROWS):
-            group = table.slice(start, ROW_GROUP_ROWS)
-            self._writer.write(group)
-            self._digest.update(group)
+        done = 0
+        while done < table.num_rows:
+            part = table.slice(done, self._row_group_rows - self.rows % self._row_group_rows)
+            self._writer.write(part)
+            self._digest.update(part)
+            done += part.num_rows
+            self.rows += part.num_rows
+            if self.rows % self._row_group_rows == 0:
+                self._writer.end_group()
 
     def close(self) -> BronzeFile:
         self._writer.close()
@@ -174,6 +187,9 @@ class _ArrowWriter:
 
     def write(self, table: pa.Table) -> None:
         self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+
+    def end_group(self) -> None:
+        """Nothing: each call of ``write`` was a row group."""
 
     def close(self) -> None:
         self._writer.close()

@@ -63,43 +63,71 @@ def find_runs(values, starts):
 
 
 @njit(cache=True)
-def code_runs(values, starts, runs, table, codes, entries, counts):
-    """Number the distinct values in the order in which they appear.
-
-    ``codes`` (≥ runs,) gets each run's number, ``entries`` the values, ``counts`` how many runs have each.
-    Returns how many values there are, or −1 when they are so many that plain values take less.
-    """
-    limit = _U(min(MAX_CARDINALITY, 64 + starts[runs] // 2))
-    bits = _U(10)
+def _fill(table, bits, entries, found):
+    """Make ``table`` one of 2 ** ``bits`` places with the numbers of the first ``found`` values."""
     mask = (_ONE << bits) - _ONE
     table[: np.int64(mask) + 1] = -1
-    found = _U(0)
-    for j in range(runs):
-        value = np.int64(values[_U(starts[j])])
+    for c in range(found):
+        slot = (_U(entries[c]) * _GOLDEN) >> (_U(64) - bits)
+        while table[slot] >= 0:
+            slot = (slot + _ONE) & mask
+        table[slot] = c
+    return mask
+
+
+@njit(
+    [
+        types.UniTuple(types.int64, 2)(t, types.int64, types.int64, _I64, _I64, _I32, _I32, _I32, _I64, _I64)
+        for t in _NUMBERS
+    ],
+    cache=True,
+)
+def code_values(values, before, last, old_entries, old_counts, starts, codes, table, entries, counts):
+    """The runs of ``values`` (n,), the next of a column that ``before`` values came of, ``last`` the last of them.
+
+    Distinct values are numbered in the order in which they appear: ``old_entries`` are those so far,
+    ``old_counts`` how many runs have each; ``entries`` and ``counts`` get both, brought up to date. ``starts`` and
+    ``codes`` (≥ n + 1,) get where in the column each new run starts, and its number. A run that goes on isn't a
+    new one. Returns (number of new runs, number of values), (−1, −1) beyond `MAX_CARDINALITY` of these.
+    """
+    runs = find_runs(values, starts)
+    first = 1 if before > 0 and runs > 0 and np.int64(values[0]) == last else 0
+    found = len(old_entries)
+    if first == runs:
+        return 0, found
+    for c in range(found):
+        entries[c], counts[c] = old_entries[c], old_counts[c]
+    bits = _U(10)
+    while _U(found) << _ONE > (_ONE << bits) - _ONE:
+        bits += _ONE
+    mask = _fill(table, bits, entries, found)
+    for j in range(_U(first), _U(runs)):
+        start = starts[j]
+        value = np.int64(values[_U(start)])
         slot = (_U(value) * _GOLDEN) >> (_U(64) - bits)
         code = table[slot]
         while code >= 0 and entries[_U(code)] != value:
             slot = (slot + _ONE) & mask
             code = table[slot]
         if code < 0:
-            if found == limit:
-                return -1
+            if found == MAX_CARDINALITY:
+                return -1, -1
             code = np.int32(found)
             table[slot] = code
-            entries[found], counts[found] = value, 0
-            found += _ONE
-            if found << _ONE > mask:  # half full: twice as large, filled anew
+            entries[_U(found)], counts[_U(found)] = value, 0
+            found += 1
+            if _U(found) << _ONE > mask:  # half full: twice as large, filled anew
                 bits += _ONE
-                mask = (_ONE << bits) - _ONE
-                table[: np.int64(mask) + 1] = -1
-                for c in range(found):
-                    slot = (_U(entries[c]) * _GOLDEN) >> (_U(64) - bits)
-                    while table[slot] >= 0:
-                        slot = (slot + _ONE) & mask
-                    table[slot] = c
+                mask = _fill(table, bits, entries, found)
         counts[_U(code)] += 1
-        codes[_U(j)] = code
-    return np.int64(found)
+        to = j - _U(first)
+        starts[to], codes[to] = start + before, code
+    return runs - first, found
+
+
+def most_entries(values: int) -> int:
+    """Of how many distinct values a dictionary may be; where there are more, plain values take less."""
+    return min(MAX_CARDINALITY, 64 + values // 2)
 
 
 @njit(cache=True)
@@ -180,27 +208,16 @@ def _put_packed(starts, runs, codes, bits, out, at):
     return end
 
 
-@njit(
-    [
-        types.UniTuple(types.int64, 2)(t, _I32, _I32, _I32, _I64, _I64, _U8)
-        for t in _NUMBERS
-    ],
-    cache=True,
-)  # fmt: skip
-def encode_dictionary(values, starts, codes, table, counts, entries, out):
-    """``values`` (n,) as a page of dictionary indexes.
+@njit([types.UniTuple(types.int64, 2)(_I32, types.int64, _I32, types.int64, _I64, _I64, _U8)], cache=True)
+def encode_runs(starts, runs, codes, found, counts, entries, out):
+    """A column's runs, as `code_values` gives them, as a page of dictionary indexes; ``starts[runs]`` is the end.
 
-    Returns (length of the page in ``out``, number of dictionary values in ``entries``); (−1, 0) when the
-    values are too many for a dictionary.
+    Returns (length of the page in ``out``, number of dictionary values in ``entries``).
 
     Where most rows repeat the row before, the page is runs only, also runs of one. Otherwise it is indexes
     of 1, 2, 4, 8 or 16 bits each: whole bytes and their even parts are what the compressor can tell apart.
     """
-    runs = find_runs(values, starts)
-    found = code_runs(values, starts, runs, table, codes, entries, counts)
-    if found < 0:
-        return -1, 0
-    n = len(values)
+    n = starts[runs]
     bits = 1 if found <= 2 else 2 if found <= 4 else 4 if found <= 16 else 8 if found <= 256 else 16
     packed = 2 * runs > n if bits >= 8 else 8 * runs > n
     if packed:

@@ -2,9 +2,9 @@
 
 A file is ordered by ``ts_recv``, a partition by (``ts_event_ns``, ``sequence``, ``ordinal``): nearly the
 same. So the common way is a stream: each open hour holds back a window of rows, sorts it where needed, and
-writes whole row groups. An hour that this can't serve (a row older than what is written, more products at
-once than memory holds) is given up and built again from a second reading of the file, by an external sort.
-The result is the same.
+hands on a part of a row group at a time. An hour that this can't serve (a row older than what is written,
+more products at once than memory holds) is given up and built again from a second reading of the file, by an
+external sort. The result is the same.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 HOUR_NS = 3_600_000_000_000
 WINDOW_ROWS = 8_192  # about the busiest second of a book; exchanges' clocks differ by far less
 GRACE_NS = 120_000_000_000  # how long after its end, by ``ts_recv``, an hour stays open for late rows
-BUFFER_BYTES = 112 << 20  # two full buffers of the book and some small ones
+WRITE_ROWS = 30_720  # of a buffer go to the writer at a time: a quarter of a row group
+BUFFER_BYTES = 64 << 20  # three full buffers of the book and some small ones
 _WRITER_BYTES = 1 << 20  # what an open hour takes beside its buffer; also keeps the number of open files low
+_SORT_ROWS = 9_000  # of the external sort are in memory at once, a few times over
 _FIRST_ROWS = 2048  # a new hour's buffer, before it grows to a window, then to its full size
 
 
@@ -48,13 +50,19 @@ class _CrowdedOut(Exception):
 
 
 class _OpenPartition:
-    """One hour under construction: a buffer of a row group and the window, and the file it flows to."""
+    """One hour under construction: a buffer of one write and the window, and the file it flows to."""
 
     def __init__(self, router: PartitionRouter, key: tuple[int, int]) -> None:
         self._router = router
         self.key = key
         self._buffer = router.buffers.take(_FIRST_ROWS)
-        self._writer = PartitionWriter(router.schema, router.partition(key), router.delivery_id, router.stage)
+        self._writer = PartitionWriter(
+            router.schema,
+            router.partition(key),
+            router.delivery_id,
+            router.stage,
+            row_group_rows=router.row_group_rows,
+        )
         self._last_key: tuple[int, int] | None = None
         self.last_seen = 0
         self.rows = 0
@@ -82,7 +90,7 @@ class _OpenPartition:
             router.make_room(self.key, larger * self._buffer.row_bytes)
             self._buffer = router.buffers.grow(self._buffer, larger)
         else:
-            self._write(router.row_group_rows)
+            self._write(router.write_rows)
 
     def _write(self, rows: int) -> None:
         buffer, router = self._buffer, self._router
@@ -98,7 +106,7 @@ class _OpenPartition:
 
     def close(self) -> BronzeFile:
         while self._buffer.rows:
-            self._write(min(self._buffer.rows, self._router.row_group_rows))
+            self._write(min(self._buffer.rows, self._router.write_rows))
         self._router.buffers.give_back(self._buffer)
         return self._writer.close()
 
@@ -169,6 +177,7 @@ class PartitionRouter:
         buffer: type[RowBuffer] = RowBuffer,
         quality: RecordQuality | None = None,
         row_group_rows: int = ROW_GROUP_ROWS,
+        write_rows: int = WRITE_ROWS,
         window_rows: int = WINDOW_ROWS,
         buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
@@ -176,12 +185,13 @@ class PartitionRouter:
         self.rejects, self.quality = rejects, quality
         self._checks: RecordChecks | RecordRules | None = rules
         self.source, self.delivery_id, self.stage = source, delivery_id, stage
-        self.row_group_rows, self.window_rows, self.buffer_bytes = row_group_rows, window_rows, buffer_bytes
+        self.row_group_rows, self.write_rows = row_group_rows, min(write_rows, row_group_rows)
+        self.window_rows, self.buffer_bytes = window_rows, buffer_bytes
         self.roots: list[str] = []
         self._root_of_code = np.zeros(0, dtype=np.int64)
         self._rows_of_root = np.zeros(0, dtype=np.int64)
         self._reread = reread
-        self.buffers = _Buffers(schema, window_rows, row_group_rows + window_rows, buffer)
+        self.buffers = _Buffers(schema, window_rows, self.write_rows + window_rows, buffer)
         self._open: dict[tuple[int, int], _OpenPartition] = {}
         self._files: dict[tuple[int, int], BronzeFile] = {}
         self._given_up: set[tuple[int, int]] = set()
@@ -401,7 +411,9 @@ class PartitionRouter:
         return Partition(self.roots[key[0]], start.date().isoformat(), start.hour)
 
     def _build_given_up(self) -> None:
-        sorter = _ExternalSort(self.stage / "spill", chunk_rows=max(2, self.buffer_bytes // 32 // 400))
+        sorter = _ExternalSort(
+            self.stage / "spill", chunk_rows=max(2, min(_SORT_ROWS, self.buffer_bytes // 18 // 400))
+        )
         self.buffers.drop_spares()
         seen = 0
         for block in self._reread():

@@ -31,6 +31,7 @@ def write(path: Path, tables: list[pa.Table], *, delta: tuple = (), statistics: 
     )
     for table in tables:
         writer.write(table)
+        writer.end_group()
     writer.close()
     return path
 

@@ -102,6 +102,7 @@ small = st.fixed_dictionaries(
     {
         "block": st.integers(1, 9),
         "row_group_rows": st.integers(1, 6),
+        "write_rows": st.integers(1, 6),
         "window_rows": st.integers(1, 6),
         "buffer_bytes": st.sampled_from([1, 2000, 10**8]),
     }
