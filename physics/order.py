@@ -122,8 +122,12 @@ def interleave(stream: Iterable[pa.RecordBatch] | pa.Table, shared: pa.Table) ->
         yield from shared.slice(first, rows).select(schema.names).cast(schema).to_batches()
 
 
-def unfilled(gaps: Iterable[tuple[int, int]], shared: pa.Table) -> list[tuple[int, int]]:
-    """The gaps (from_ns, to_ns) that no record of ``shared`` fills.
+def unfilled(
+    gaps: Iterable[tuple[str | None, int, int]], contract: str | None, shared: pa.Table
+) -> list[tuple[int, int]]:
+    """The gaps (from_ns, to_ns) of a contract that no record of ``shared`` fills.
+
+    ``gaps`` are (contract, from_ns, to_ns); one without a contract is of all.
 
     One delivery of an hour may lack what another one has. A gap lies between two records of its delivery that follow
     each other; so where a record of the merged hours stands inside it, open at both ends, it came from elsewhere.
@@ -136,8 +140,8 @@ def unfilled(gaps: Iterable[tuple[int, int]], shared: pa.Table) -> list[tuple[in
     ts = column(shared, "ts_event_ns", np.int64)
     return [
         (start, end)
-        for start, end in gaps
-        if np.searchsorted(ts, start, "right") >= np.searchsorted(ts, end, "left")
+        for of, start, end in gaps
+        if of in (None, contract) and np.searchsorted(ts, start, "right") >= np.searchsorted(ts, end, "left")
     ]
 
 

@@ -109,5 +109,8 @@ def test_a_window_off_the_grid_is_refused():
 def test_a_gap_stands_until_a_record_of_another_delivery_is_inside_it():
     shared = pa.table({"ts_event_ns": pa.array([10, 20, 20, 30], pa.int64())})
     gaps = [(1, 9), (1, 11), (10, 20), (19, 21), (20, 20), (20, 30), (10, 30), (30, 40), (31, 31)]
-    assert unfilled(gaps, shared) == [(1, 9), (10, 20), (20, 20), (20, 30), (30, 40), (31, 31)]
-    assert unfilled(gaps, shared.slice(0, 0)) == gaps
+    of_one = [("ESZ5", *gap) for gap in gaps]
+    assert unfilled(of_one, "ESZ5", shared) == [(1, 9), (10, 20), (20, 20), (20, 30), (30, 40), (31, 31)]
+    assert unfilled(of_one, "ESZ5", shared.slice(0, 0)) == gaps
+    assert unfilled(of_one, "ESH6", shared) == []
+    assert unfilled([(None, 1, 9), ("ESH6", 2, 8)], "ESZ5", shared) == [(1, 9)]

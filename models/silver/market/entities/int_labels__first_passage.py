@@ -13,11 +13,10 @@ def model(dbt, session):
     front = dbt.ref("dim_front_month").project("contract").fetchone()
     prints = dbt.ref("stg_futures__trades").filter(f"contract = '{front[0] if front else ''}'")
     trades = prints.project("ts_event_ns, sequence, ordinal, tick").to_arrow_table()
-    gaps = [(start, end) for contract, start, end in known["gaps"] if contract in (None, *(front or ()))]
     return first_passage(
         dbt.ref("int_labels__windows").to_arrow_table(),
         trades,
         LOOKFORWARD_MINUTES=params["LOOKFORWARD_MINUTES"],
         GAP_S=params["GAP_S"],
-        gaps=unfilled(gaps, trades),
+        gaps=unfilled(known["gaps"], front[0] if front else None, trades),
     )

@@ -28,8 +28,8 @@ def model(dbt, session):
     )
     stream = book.filter("not is_shared_hour").project(columns).to_arrow_reader(65_536)
     records = interleave(stream, shared)
-    gaps = [(start, end) for contract, start, end in known["gaps"] if contract in (None, *(front or ()))]
-    missing = {"gaps": unfilled(gaps, shared), "f_last_absent": known["f_last_absent"]}
+    gaps = unfilled(known["gaps"], front[0] if front else None, shared)
+    missing = {"gaps": gaps, "f_last_absent": known["f_last_absent"]}
     return pa.RecordBatchReader.from_batches(
         STATES_SCHEMA, book_states(records, gap_s=params["GAP_S"], grid_ms=params["grid_ms"], **missing)
     )
