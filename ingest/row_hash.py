@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from ingest.window_schema import WindowSchema
 
+_QUOTE = "'\"'"
 _PLAIN = r'^[^"\\\x00-\x1f]*$'
 
 
@@ -35,11 +36,13 @@ def _select(
 ) -> pa.Array:
     columns = [_prepared(table.column(field.name), field) for field in schema.columns]
     connection.register("_unhashed", pa.Table.from_arrays(columns, schema.columns.names))
-    texts = []
+    # One call for all: a chain of || makes every prefix of the text.
+    pieces = ["'['"]
     for field in schema.columns:
-        text = _sql(schema, field)
-        texts.append(f"coalesce({text}, 'null')" if field.nullable else text)
-    array = "'[' || " + " || ',' || ".join(texts) + " || ']'"
+        parts = _sql(schema, field)
+        pieces += [f"coalesce({' || '.join(parts)}, 'null')"] if field.nullable else parts
+        pieces.append("','")
+    array = f"concat({', '.join(pieces[:-1])}, ']')"
     hashes = connection.execute(f"select {expression.format(array)} as text from _unhashed").to_arrow_table()
     connection.unregister("_unhashed")
     return hashes.column("text").combine_chunks()
@@ -63,17 +66,18 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _sql(schema: WindowSchema, field: pa.Field) -> str:
+def _sql(schema: WindowSchema, field: pa.Field) -> list[str]:
+    """Pieces of SQL whose texts one after the other are the value; null when it is null."""
     name = f'"{field.name}"'
     if schema.is_json(field.name):
-        return name
+        return [name]
     if pa.types.is_string(field.type):
-        return f"'\"' || {name} || '\"'"
+        return [_QUOTE, name, _QUOTE]
     if pa.types.is_decimal(field.type):
-        return f"'\"' || {name}::varchar || '\"'"
+        return [_QUOTE, f"{name}::varchar", _QUOTE]
     if pa.types.is_timestamp(field.type):
-        return f"'\"' || strftime({name}, '%Y-%m-%dT%H:%M:%S.%fZ') || '\"'"
-    return f"{name}::varchar"
+        return [_QUOTE, f"strftime({name}, '%Y-%m-%dT%H:%M:%S.%fZ')", _QUOTE]
+    return [f"{name}::varchar"]
 
 
 _NIBBLES = np.zeros(256, dtype=np.uint8)

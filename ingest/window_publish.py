@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -44,7 +43,6 @@ class Publisher:
     environment: str
     source_kind: str
     stage: Path
-    connection: duckdb.DuckDBPyConnection
     rows: SortedRuns
     counts: Counter[tuple[int, int]]
     first_windows: dict[int, int]

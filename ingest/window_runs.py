@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-RUN_BYTES = 16 << 20  # of rows that are sorted at once
-BATCH_BYTES = 1 << 19  # what is read of a run at once
-BATCH_ROWS = 1024
-POOL_BYTES = 16 << 20  # of rows in the merge, beside a batch of each run
+RUN_BYTES = 8 << 20  # of rows that are sorted at once
+BATCH_BYTES = 1 << 18  # what is read of a run at once
+BATCH_ROWS = 512
+POOL_BYTES = 8 << 20  # of rows in the merge, beside a batch of each run
 FAN_IN = 64  # runs that overlap and are merged at once
 
 Mask = Callable[[pa.RecordBatch], pa.Array | None]

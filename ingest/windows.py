@@ -230,13 +230,15 @@ class WindowLoad:
         """
         self._spool_rejects()
         self._require_sums()
+        # All rows are hashed: what that took is free for the merge.
+        self._connection.close()
+        pa.default_memory_pool().release_unused()
         publisher = Publisher(
             root=self.root,
             schema=self.schema,
             environment=self.environment,
             source_kind=self.source_kind,
             stage=self.stage,
-            connection=self._connection,
             rows=self._rows,
             counts=self._counts,
             first_windows=self._first,
