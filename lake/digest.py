@@ -130,8 +130,10 @@ class _Pairs:
         self._waiting: dict[int, tuple] = {}
 
     def add(self, hash_: object, values: np.ndarray) -> None:
-        if any(hash_ is waiting for waiting, _ in self._waiting.values()):
-            self.flush()
+        for waiting, _ in self._waiting.values():
+            if hash_ is waiting:
+                self.flush()
+                break
         other = self._waiting.pop(values.nbytes, None)
         if other is None:
             self._waiting[values.nbytes] = (hash_, values)
@@ -201,6 +203,8 @@ class _Column:
         self.values = _Stream()
         self.lengths: _Stream | None = None
         self.children: list[_Column] = []
+        self._stored_type: pa.DataType | None = None  # of the array before
+        self._stored_kind: np.dtype | None = None
         if self.type == "string" or self.type.startswith("list<"):
             self.lengths = _Stream()
         if self.type.startswith("list<"):
@@ -226,12 +230,20 @@ class _Column:
             for child, values in zip(self.children, array.flatten(), strict=True):
                 child.update(values)
         elif self.type != "null":
-            self._update_values(_little_endian(array), pairs)
+            self._update_values(self._numbers(array), pairs)
+
+    def _numbers(self, array: pa.Array) -> np.ndarray:
+        """As `_little_endian`; the usual column, whose memory is canonical already, without asking for its type."""
+        if array.type != self._stored_type:
+            self._stored_type, self._stored_kind = array.type, _canonical_kind(array.type)
+        if self._stored_kind is None or array.null_count:
+            return _little_endian(array)
+        return _buffer(array, self._stored_kind)
 
     def _update_values(self, values: np.ndarray, pairs: _Pairs | None) -> None:
         n = len(values)
         # Three rows tell nearly always that a column isn't constant.
-        if n and (values[[n // 2, -1]] == values[0]).all() and (values == values[0]).all():
+        if n and _alike(values, n // 2) and _alike(values, n - 1) and (values == values[0]).all():
             self.values.repeat(values[:1].tobytes(), n)
         elif pairs is not None and self.values.in_pairs(pairs, n):
             self.values.pair(pairs, values)
@@ -292,6 +304,12 @@ class _Column:
         return h.digest()
 
 
+def _alike(values: np.ndarray, row: int) -> bool:
+    """Whether ``row`` equals the first one; numbers (n,) without the detour over arrays."""
+    same = values[row] == values[0]
+    return bool(same if values.ndim == 1 else same.all())
+
+
 def _fill(array: pa.Array, value: object) -> pa.Array:
     return array.fill_null(value) if array.null_count else array
 
@@ -308,6 +326,13 @@ def _buffer(array: pa.Array, kind: np.dtype) -> np.ndarray:
 def _number_type(t: pa.DataType) -> np.dtype:
     kind = "f" if pa.types.is_floating(t) else "i" if pa.types.is_signed_integer(t) else "u"
     return np.dtype(f"<{kind}{t.bit_width // 8}")
+
+
+def _canonical_kind(t: pa.DataType) -> np.dtype | None:
+    """Type of the numbers of an array whose memory is what is hashed; None where there is more to it."""
+    if pa.types.is_integer(t):
+        return _number_type(t)
+    return np.dtype("<i8") if pa.types.is_decimal64(t) else None
 
 
 def _is_valid(array: pa.Array) -> np.ndarray:

@@ -135,6 +135,7 @@ class Sha256:
 
     def __init__(self) -> None:
         self.state = _START.copy()
+        self.state_address = _address(self.state)
         self.tail = b""
         self.length = 0  # in bytes
 
@@ -145,12 +146,13 @@ class Sha256:
             data = np.concatenate([np.frombuffer(self.tail, dtype=np.uint8), data])
         whole = len(data) // BLOCK_BYTES
         if whole:
-            _hash_one(_address(self.state), _address(data), whole)
+            _hash_one(self.state_address, _address(data), whole)
         self.tail = data[whole * BLOCK_BYTES :].tobytes()
 
     def copy(self) -> "Sha256":
         other = Sha256()
-        other.state, other.tail, other.length = self.state.copy(), self.tail, self.length
+        other.state[:] = self.state
+        other.tail, other.length = self.tail, self.length
         return other
 
     def digest(self) -> bytes:
@@ -167,7 +169,7 @@ def update_two(first: Sha256, a: np.ndarray, second: Sha256, b: np.ndarray) -> N
         second.update(b)
         return
     whole = a.nbytes // BLOCK_BYTES
-    _hash_two(_address(first.state), _address(second.state), _address(a), _address(b), whole)
+    _hash_two(first.state_address, second.state_address, _address(a), _address(b), whole)
     for hash_, values in ((first, a), (second, b)):
         hash_.length += values.nbytes
         if values.nbytes % BLOCK_BYTES:
