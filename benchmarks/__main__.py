@@ -198,8 +198,28 @@ def commit(scratch: Path, share: float, runs: int) -> Measured:
     ], found
 
 
+def windows(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_windows  # noqa: PLC0415
+
+    rows = max(int(300_000 * share), 50_000)
+    found = bench_windows.measure(scratch / "windows", rows=rows, repeats=runs)
+    peaks = {n: bench_windows.peak_memory(scratch / "windows", rows=n * rows) / 1e6 for n in (1, 4)}
+    return [
+        Figure("windows", "NDJSON → bronze, CPU µs an event", found["ndjson_us"], 30),
+        Figure("windows", "the same, CPU against json.loads + pyarrow's write", found["ndjson_ratio"], 2.5),
+        Figure("windows", f"the same, peak memory of {rows:,} events of one hour, MB", peaks[1], 300),
+        Figure("windows", f"the same, peak memory of {4 * rows:,} events of one hour, MB", peaks[4], 300),
+        Figure(
+            "windows",
+            "aggTrades csv → bronze, CPU against DuckDB's read, sort, COPY",
+            found["csv_ratio"],
+            2.5,
+        ),
+    ], {**found, "peak_mb": peaks}
+
+
 BENCHES: dict[str, Callable[[Path, float, int], Measured]] = {
-    f.__name__: f for f in (simulator, ingest, polygon, book_tape, barrier, tape, bars, days, commit)
+    f.__name__: f for f in (simulator, ingest, polygon, windows, book_tape, barrier, tape, bars, days, commit)
 }
 
 

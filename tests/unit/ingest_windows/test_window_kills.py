@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ingest import window_day
 from ingest.ndjson import ingest_ndjson
-from lake.windows import dataset_dir, date_parts, landed_dates, read_markers, visible_parts
+from lake.windows import Marker, dataset_dir, date_parts, landed_dates, read_markers, visible_parts
 from tests.fixtures.processes import fork
 from tests.unit.ingest_windows import kit
 
@@ -143,6 +144,29 @@ def test_a_full_disk_leaves_nothing_and_the_next_run_completes(
     for call in calls(inputs, root):
         call()
     assert state(root) == expected
+
+
+def test_a_late_line_that_a_killed_load_left_without_a_marker_is_counted(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = kit.write(tmp_path / "first.ndjson", kit.events(100, hours=30))
+    bad = kit.event(7, kit.START, side="HOLD")
+    late = kit.write(tmp_path / "late.ndjson", [bad, *kit.events(200, seed=2, hours=1)])
+
+    def killed(metadata: Path, marker: Marker) -> None:
+        raise KeyboardInterrupt
+
+    for lake in (root, tmp_path / "quiet"):
+        ingest_ndjson(lake, "events", str(first))
+    with monkeypatch.context() as patch:
+        patch.setattr(window_day, "write_marker", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ingest_ndjson(root, "events", str(late))
+    assert list(root.rglob("lake/bronze/_rejects/**/part-00-*.parquet"))
+    for lake in (root, tmp_path / "quiet"):
+        ingest_ndjson(lake, "events", str(late))
+    assert [m.reject_rows for m in read_markers(root, "events")[:2]] == [0, 1]
+    assert kit.windows(root) == kit.windows(tmp_path / "quiet")
 
 
 def test_two_loads_at_once_end_as_one_after_the_other(
