@@ -202,6 +202,106 @@ def test_any_number_of_distinct_values_in_any_runs(tmp_path: Path, distinct: int
             assert read.cast(table[name].type).combine_chunks().equals(table[name].combine_chunks()), name
 
 
+def cut(table: pa.Table, sizes: list[int]) -> list[pa.Table]:
+    """Consecutive parts of a table: of ``sizes`` in turn, the rest as the last one."""
+    parts, at = [], 0
+    for size in sizes:
+        parts.append(table.slice(at, size))
+        at += size
+    return [*parts, table.slice(at)]
+
+
+def in_parts(path: Path, parts: list[pa.Table], *, delta: tuple = (), statistics: tuple = ()) -> Path:
+    """A file of one row group that several writes filled."""
+    writer = ParquetEncoder(
+        path, parts[0].schema, delta=delta, statistics=statistics, metadata={"of": "x"}, created_by="test"
+    )
+    for part in parts:
+        writer.write(part)
+    writer.close()
+    return path
+
+
+@given(tables(), st.lists(st.sampled_from([0, 1, 2, 7, 31, 32, 33, 64, 300]), max_size=12))
+def test_a_row_group_filled_by_several_writes_has_the_bytes_of_one(tmp_path_factory, made, sizes) -> None:
+    """Of any types and sizes, parts without rows or of NULLs only too; so what holds of one write holds of all."""
+    table, delta = made
+    folder, names = tmp_path_factory.getbasetemp(), tuple(table.column_names)
+    once = write(folder / "once.parquet", [table], delta=delta, statistics=names)
+    parts = in_parts(folder / "parts.parquet", cut(table, sizes), delta=delta, statistics=names)
+    assert parts.read_bytes() == once.read_bytes()
+
+
+PARTS = 10_000
+WAYS = {
+    "values after a part of NULLs": [None] * PARTS + list(range(100)) * 30,
+    "NULLs after values": list(range(100)) * 30 + [None] * PARTS,
+    "a run over all parts": [5] * (3 * PARTS),
+    "one bit, then sixteen": [0, 1] * (PARTS // 2) + [v % 4000 for v in range(2 * PARTS)],
+    "runs, then changes in each row": [7] * (2 * PARTS) + [v * v % 251 for v in range(PARTS)],
+    "too many values in the second part": list(range(4 * PARTS)) + [1, 2, 3] * 5,
+    "too many for the rows": list(range(PARTS)) + [3] * (PARTS // 10),
+    "too many for the rows until others follow": list(range(PARTS)) + [3] * (2 * PARTS),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("sizes", [[1], [PARTS] * 4, [PARTS - 1, 2, PARTS], [8191, 8192, 8193, 1]])
+def test_columns_that_change_their_form_between_writes(tmp_path: Path, way: str, sizes: list[int]) -> None:
+    values = WAYS[way]
+    text = pa.array([None if v is None else f"t{v}" for v in values], pa.string())
+    table = pa.table(
+        {"number": pa.array(values, pa.int64()), "small": pa.array(values, pa.int32()), "text": text}
+    )
+    names = tuple(table.column_names)
+    once = write(tmp_path / "once.parquet", [table], delta=("small",), statistics=names)
+    parts = in_parts(tmp_path / "parts.parquet", cut(table, sizes), delta=("small",), statistics=names)
+    assert parts.read_bytes() == once.read_bytes()
+    assert pq.read_table(parts).replace_schema_metadata(None).equals(table)
+    plain = "too many" in way and "others" not in way
+    assert ("RLE_DICTIONARY" in pq.ParquetFile(parts).metadata.row_group(0).column(0).encodings) != plain
+
+
+def test_texts_are_told_apart_by_what_they_say_not_by_their_number(tmp_path: Path) -> None:
+    """Each part has its own dictionary: other orders, texts that no row has, NULL as one of the texts."""
+    parts = [
+        pa.table({"contract": pa.DictionaryArray.from_arrays(pa.array(codes, pa.int8()), pa.array(texts))})
+        for codes, texts in [
+            ([0, 0, 1], ["ESZ5", "ESH6"]),
+            ([0, 1, 1], ["ESH6", "ESZ5"]),
+            ([0, 0], ["ESZ5"]),
+            ([2, 1, 2], ["never", None, "NQZ5"]),
+            ([None, 0], ["ESZ5"]),
+        ]
+    ]
+    expected = [v for part in parts for v in part["contract"].to_pylist()]
+    path = in_parts(tmp_path / "x.parquet", parts, statistics=("contract",))
+    assert pq.read_table(path)["contract"].to_pylist() == expected
+    statistics = pq.ParquetFile(path).metadata.row_group(0).column(0).statistics
+    assert (statistics.min, statistics.max, statistics.null_count) == ("ESH6", "NQZ5", 2)
+
+
+def test_what_was_written_may_be_overwritten_before_the_group_ends(tmp_path: Path) -> None:
+    """The rows' memory is a buffer that the next rows come into."""
+    memory = {name: np.zeros(100, np.int64) for name in ("sequence", "price")}
+    schema = pa.schema([pa.field(name, pa.int64(), nullable=False) for name in memory])
+    writer = ParquetEncoder(
+        tmp_path / "x", schema, delta=("sequence",), statistics=(), metadata={}, created_by="test"
+    )
+    expected = []
+    for part in range(5):
+        for values in memory.values():
+            values[:] = np.arange(100) + 70 * part
+        arrays = [pa.Array.from_buffers(pa.int64(), 100, [None, pa.py_buffer(v)]) for v in memory.values()]
+        writer.write(pa.Table.from_arrays(arrays, schema=schema))
+        expected += memory["price"].tolist()
+    for values in memory.values():
+        values[:] = -1
+    writer.close()
+    read = pq.read_table(tmp_path / "x")
+    assert read["price"].to_pylist() == read["sequence"].to_pylist() == expected
+
+
 def test_a_reader_prunes_by_the_statistics(tmp_path: Path) -> None:
     """DuckDB leaves out the row groups that the least and greatest times rule out, and counts from the others."""
     times = np.arange(10_000, dtype=np.int64) + 1_700_000_000_000_000_000
