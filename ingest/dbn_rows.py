@@ -153,7 +153,7 @@ class RowBuffer:
     def drop(self, rows: int) -> None:
         """Forget the first ``rows`` rows."""
         for column in self.columns.values():
-            column[: self.rows - rows] = column[rows : self.rows].copy()
+            column[: self.rows - rows] = column[rows : self.rows]  # overlaps are taken care of
         self.rows -= rows
 
     def table(
