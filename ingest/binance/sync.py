@@ -136,18 +136,12 @@ class _Sync:
         lock.take(what=f"the sync of {told}")
         staged = stage_dir(self.root) / f"binance-{self._digits}"
         try:
+            self._finish()
             self._save(staged)
             if not self.answers:
                 self._close_empty_range()
                 return FileReport(told, subject.dataset, "landed")
-            path = self._keep(staged)
-            options = replace(
-                self.options, market=subject.market, account_type=subject.account_type, client_id=subject.client_id,
-                symbols=(subject.symbol,), as_of=None,
-            )  # fmt: skip
-            report = replace(
-                load_file(self.root, subject.dataset, path, options, run_id=self.run_id), path=told
-            )
+            report = replace(self._land(self._keep(staged)), path=told)
             if report.ok:
                 self._advance()
             return report
@@ -160,6 +154,27 @@ class _Sync:
         finally:
             staged.unlink(missing_ok=True)
             lock.release()
+
+    def _land(self, path: Path) -> FileReport:
+        subject = self.subject
+        options = replace(
+            self.options, market=subject.market, account_type=subject.account_type, client_id=subject.client_id,
+            symbols=(subject.symbol,), as_of=None,
+        )  # fmt: skip
+        return load_file(self.root, subject.dataset, path, options, run_id=self.run_id)
+
+    def _finish(self) -> None:
+        """Give the answers of a first sync that was killed their receipt: its rows may be in, so that nobody would ask
+        for them again. Does nothing once there is a cursor.
+        """
+        if self.options.start is not None or self._cursor_path.is_file():
+            return
+        landed = [
+            self._land(path).ok
+            for path in sorted(self._cursor_path.parent.glob(f"{self.subject.stem}-*.json.gz"))
+        ]
+        if any(landed):
+            self._advance()
 
     # -- asking --------------------------------------------------------------------------------------------------
 
