@@ -146,6 +146,12 @@ def add(
         yield from results
 
 
+def remove_temporaries(root: Path) -> None:
+    """Delete what a killed call left beside the lists. Call where no other writes the archive."""
+    for leftover in archive_dir(root).rglob("._tmp-*"):
+        leftover.unlink(missing_ok=True)
+
+
 def _read(folder: Path) -> list[dict]:
     path = folder / ARCHIVE_FILE
     return atomic.read_json(path)["partitions"] if path.is_file() else []

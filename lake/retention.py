@@ -152,6 +152,7 @@ def archive(root: Path, rules: Rules, run_id: str) -> list[Row]:
     Raises OSError when a write fails; what was listed before it stays.
     """
     with _alone(root):
+        archives.remove_temporaries(root)
         copies = archives.Copies(root)
         lacking = [u for u in units(root, rules.is_due) if not u.is_archived and copies.of(u) is None]
         refused = [_row(unit, "refused", unit.blocked) for unit in lacking if unit.blocked]
