@@ -14,22 +14,13 @@ import pytest
 
 from tests.fixtures import disturbed
 from tests.fixtures.lake_state import state
-from tests.fixtures.loaders import LOADERS, Loader
+from tests.fixtures.loaders import LOADERS, SAMPLED, Loader
 from tests.fixtures.processes import Child, fork
 from tests.fixtures.quiet import Quiet, assert_same, assert_whole, seeded
 
 SEED = 20251216
 DAY_S = 86_400
 LONG_FAULTS = 8
-# By default one of each family that shares its landing; the others in the long run.
-FAMILIES = {
-    "dbn mbp-10", "databento batch", "polygon options", "polygon rest", "binance agg_trades", "binance api trades",
-    "ndjson orders", "compact windows", "retention market", "seal",
-}  # fmt: skip
-SAMPLED = [
-    pytest.param(loader, id=loader.name, marks=() if loader.name in FAMILIES else pytest.mark.long)
-    for loader in LOADERS
-]
 
 
 # -- disks ---------------------------------------------------------------------------------------------------------
