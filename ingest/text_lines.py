@@ -18,7 +18,7 @@ import zstandard
 from ingest.errors import RefusedFile
 
 MAX_LINE_BYTES = 1 << 20
-BLOCK_BYTES = 2 << 20
+BLOCK_BYTES = 1 << 20
 # NDJSON packs about 1:10 to 1:30; zeros pack 1:1000 and more.
 MAX_RATIO = 200
 RATIO_FROM_BYTES = 64 << 20

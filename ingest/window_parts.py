@@ -22,7 +22,7 @@ from lake.windows import WindowPart
 
 ROW_GROUP_ROWS = 122_880
 PENDING_ROWS = 32_768  # of all keys of a window together, in memory
-PENDING_BYTES = 12 << 20  # the same, where rows are wide
+PENDING_BYTES = 8 << 20  # the same, where rows are wide
 LINEAGE_NAMES = tuple(LINEAGE.names)
 # Values that differ from row to row gain nothing from a dictionary.
 _UNIQUE = {"event_id", "row_hash", "payload_json", "execution_token", "transaction_id", "raw_response", "balances",

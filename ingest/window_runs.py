@@ -1,7 +1,7 @@
 """An external sort of Arrow rows in bounded memory: sorted runs in one file, merged by slices.
 
-Measured on 1.2 million events of one hour: DuckDB's sort of the same rows needs its whole memory limit, and fails
-under a small one; buckets of time can't split an instant that many rows share.
+Buckets of time, which did this before, can't split an instant that many rows share: 576 MB for a million trades of
+one file, 630 MB for 1.2 million events of an hour; these runs take 270 MB for the same, all of the process.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-RUN_BYTES = 8 << 20  # of rows that are sorted at once
-BATCH_BYTES = 1 << 18  # what is read of a run at once
-BATCH_ROWS = 512
-POOL_BYTES = 8 << 20  # of rows in the merge, beside a batch of each run
+RUN_BYTES = 12 << 20  # of rows that are sorted at once
+BATCH_BYTES = 1 << 17  # what is read of a run at once
+BATCH_ROWS = 256
+POOL_BYTES = 6 << 20  # of rows that join the merge at once, beside what is left of a batch of each run
 FAN_IN = 64  # runs that overlap and are merged at once
 
 Mask = Callable[[pa.RecordBatch], pa.Array | None]
@@ -100,9 +100,8 @@ class SortedRuns:
         # on; a row before the first row of the next batch can be given out.
         unread = sorted((batch for run in runs for batch in run), key=lambda batch: batch.first, reverse=True)
         pool: list[pa.Table] = []
-        held = 0
         while unread or pool:
-            room = max(POOL_BYTES - held, POOL_BYTES // 2)
+            room = POOL_BYTES
             while unread and room > 0:
                 batch = file.read(unread.pop().number)
                 room -= batch.nbytes
@@ -111,8 +110,8 @@ class SortedRuns:
                     pool.append(pa.Table.from_batches([kept]))
             if not pool:
                 continue
-            together = _sorted(pa.concat_tables(pool), self.order)
-            pool, held = [], 0
+            together, pool = pa.concat_tables(pool), []
+            together = _sorted(together, self.order)
             safe = together.num_rows
             if unread:
                 bound = unread[-1].first
@@ -122,7 +121,7 @@ class SortedRuns:
                 if safe < together.num_rows:
                     # a copy: a slice would keep the rows given out alive
                     rest = together.slice(safe).take(pa.array(np.arange(together.num_rows - safe)))
-                    pool, held = [rest], rest.nbytes
+                    pool = [rest]
             yield from _nonempty(together.slice(0, safe))
             del together
 
