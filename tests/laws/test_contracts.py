@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from ingest.dbn import ingest
 from ingest.ndjson import ingest_ndjson
 from ingest.simulator import market
+from ingest.window_seal import seal_through
 from lake import atomic, commits, contracts, datasets, params, retention, rollup, runs, versions, windows
 from lake.contracts import BrokenContract
 from ml import experiments, training
@@ -68,6 +69,7 @@ def land_windows(root: Path, folder: Path) -> None:
     kit.write(folder / "late.ndjson", kit.events(3, seed=9, hours=1))
     for dataset, file in (("events", "events"), ("orders", "orders"), ("events", "late")):
         assert ingest_ndjson(root, dataset, str(folder / f"{file}.ndjson")).exit_code in (0, 2)
+    seal_through(root, "events", start + timedelta(hours=26))
     date_ = f"{start:%Y-%m-%d}"
     markers = windows.read_date(root, "orders", date_)
     parts = tuple(part for marker in markers for part in marker.parts)
