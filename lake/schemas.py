@@ -48,6 +48,7 @@ def schemas(words: Vocabulary) -> dict[str, Schema]:
         "archive": _archive(),
         "bronze_manifest": _bronze_manifest(words),
         "window_commit": _window_commit(),
+        "window_checkpoint": _window_checkpoint(),
         "window_day": _window_day(),
         "environment": _environment(),
         "event_receipt": _event_receipt(),
@@ -446,6 +447,11 @@ def _window_commit() -> Schema:
         rf"{_WINDOW_METADATA}/commit-\d\d(-s\d{{2,}})?\.json",
         schema,
     )
+
+
+def _window_checkpoint() -> Schema:
+    schema = _record(dates=_list(DATE, uniqueItems=True))
+    return _file("Dates of a dataset that have no open window", r"lake/_stage/closed-[a-z_]+\.json", schema)
 
 
 def _window_day() -> Schema:

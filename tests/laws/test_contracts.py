@@ -50,7 +50,6 @@ LAYOUT = [
     rf"lake/gold/training/candidates/{VERSION_FOLDER}/date={DAY}/data\.parquet",
     r"lake/silver/features/\._lock-experiments",
     r"lake/_stage/[a-z0-9_.]+\.lock",
-    r"lake/_stage/closed-[a-z_]+\.json",
     r"lake/_stage/empty/[a-z0-9_]+/([a-z_]+=none/)*date=1970-01-01/(hour=00/)?empty\.parquet",
     r"ml/experiments/exp\d{3,}_[a-z0-9_]+/model\.joblib",
     r"ml/experiments/\._lock-exp\d{3,}",
