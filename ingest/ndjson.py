@@ -8,7 +8,6 @@ Source: spec/execution.md 3.1.
 from __future__ import annotations
 
 import errno
-import glob
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -16,9 +15,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from ingest.errors import FailedFile, RefusedFile, SourceUnreachable
+from ingest.errors import FailedFile, RefusedFile
 from ingest.event_files import EventFile, load_id, read_receipt
 from ingest.landing import hash_source
+from ingest.named_files import named_files
 from ingest.ndjson_rows import Drift, NdjsonParser
 from ingest.text_lines import read_lines
 from ingest.window_publish import LoadReport
@@ -79,16 +79,6 @@ class NdjsonReport:
         return 1 if not all(f.ok for f in self.files) else self.load.exit_code
 
 
-def find_files(pattern: str) -> list[Path]:
-    """Files that a glob names, each once, in order of name. Raises SourceUnreachable when it names none."""
-    found = {
-        Path(p).resolve(): Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()
-    }
-    if not found:
-        raise SourceUnreachable(f"no file matched {pattern}, expected at least one; check --from")
-    return list(found.values())
-
-
 def ingest_ndjson(
     root: Path,
     dataset: str,
@@ -107,10 +97,14 @@ def ingest_ndjson(
     24 h before the dataset's newest are sealed. Writes one run record.
 
     Raises SourceUnreachable when no file matches, RefusedFile when the lake holds another environment, ValueError for
-    bounds that are no full hours.
+    bounds that are no full hours or not in order.
     """
+    if start is not None and end is not None and start >= end:
+        raise ValueError(
+            f"start was {start.isoformat()}, expected it before the end; correct --start or --end"
+        )
     run_id, started_at = new_run_id("ingest"), now_utc()
-    files = find_files(pattern)
+    files = named_files([pattern])
     call = _Call(root.resolve(), dataset, environment, start, end, max_bad, progress)
     report = NdjsonReport(run_id, *call.land(files))
     report.sealed = seal_aged(root, dataset).sealed

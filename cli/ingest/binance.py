@@ -13,6 +13,7 @@ from cli.output import print_rows, say
 from ingest.binance.load import ingest_files
 from ingest.binance.report import FileReport, Options, Report
 from ingest.binance.sync import ingest_api
+from ingest.errors import SourceUnreachable
 from lake.paths import lake_root
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -21,6 +22,7 @@ _FIELDS = (
     "path", "dataset", "status", "reason", "rows", "rejected", "filtered", "gaps", "windows", "late_rows",
     "incomplete", "bytes_in", "raw_path",
 )  # fmt: skip
+UNREACHABLE = 4
 _CODES = "Exit code 1: a file was refused; 2: rows were rejected; 3: conflict; 4: source unreachable."
 
 From = Annotated[
@@ -163,9 +165,13 @@ def _run(dataset: str, sources: list[str], options: Options, as_json: bool, *, i
             raise typer.BadParameter("api stood beside files, expected one of them", param_hint="--from")
         report = ingest_api(lake_root(), dataset, options, interval=interval)
     else:
-        report = _with_bar(
-            lambda progress: ingest_files(lake_root(), dataset, sources, options, progress=progress)
-        )
+        try:
+            report = _with_bar(
+                lambda progress: ingest_files(lake_root(), dataset, sources, options, progress=progress)
+            )
+        except SourceUnreachable as error:
+            say(f"tickhouse: {error}")
+            raise typer.Exit(UNREACHABLE) from None
     if as_json:
         print_rows([_flat(file) for file in report.files], as_json=True)
     for file in report.files:

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from cli.output import print_rows, say
 from ingest.errors import SourceUnreachable
-from ingest.ndjson import find_files, ingest_ndjson
+from ingest.named_files import named_files
+from ingest.ndjson import ingest_ndjson
 from lake.paths import lake_root
 
 UNREACHABLE = 4
@@ -70,7 +71,7 @@ def land(
 
 def from_ndjson(dataset: str, pattern: str, options: dict[str, Any], as_json: bool) -> int:
     """Land the files of a glob; prints a row for each."""
-    total = sum(file.stat().st_size for file in find_files(pattern))
+    total = sum(file.stat().st_size for file in named_files([pattern]))
     with tqdm(total=total, unit="B", unit_scale=True, disable=None, file=sys.stderr) as bar:
         done: dict[Path, int] = {}
 

@@ -8,7 +8,6 @@ Source: spec/execution.md 3.1, 3.4, 3.6.
 from __future__ import annotations
 
 import errno
-import glob
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from ingest.binance.tally import Batch, Tally
 from ingest.environment import require_environment
 from ingest.errors import FailedFile, RefusedFile
 from ingest.landing import hash_source
+from ingest.named_files import named_files
 from ingest.window_schema import WINDOW_SCHEMAS
 from ingest.windows import WindowLoad
 from lake.commits import now_utc
@@ -41,26 +41,6 @@ log = logging.getLogger(__name__)
 SOURCE_KIND = "binance"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-def find_files(patterns: Iterable[str]) -> list[Path]:
-    """The files that the globs name, each once, in order of name; checksum files aside. Raises FailedFile for a glob
-    that names none.
-    """
-    found: dict[Path, Path] = {}
-    for pattern in patterns:
-        # A name that exists is meant as it stands, brackets and all.
-        paths = (
-            [Path(pattern)]
-            if Path(pattern).is_file()
-            else sorted(map(Path, glob.glob(pattern, recursive=True)))
-        )
-        files = [p for p in paths if p.is_file() and not p.name.endswith(".CHECKSUM")]
-        if not files:
-            raise FailedFile(f"no file matched {pattern}, expected at least one; check --from")
-        for file in files:
-            found.setdefault(file.resolve(), file)
-    return list(found.values())
 
 
 def load_file(root: Path, dataset: str, path: Path, options: Options, *, run_id: str = "") -> FileReport:
@@ -358,7 +338,7 @@ def ingest_files(
     require_environment(root, options.environment)
     sweep(root)
     run_id, started_at, reports = new_run_id("ingest"), now_utc(), []
-    for path in find_files(patterns):
+    for path in named_files(patterns, beside=(".CHECKSUM",)):
         reports.append(load_file(root, dataset, path, options, run_id=run_id))
         progress(path, reports[-1].bytes_in)
     report = Report(run_id, reports)

@@ -41,6 +41,13 @@ def test_exit_codes(root, tmp_path):
     assert "quarantined: 1 of 2 records were bad (CAST 1)" in refused.stderr
 
 
+def test_a_glob_without_a_file_is_a_source_that_is_not_there(root, tmp_path):
+    """As of the other execution loaders: a failed sync must not look like one without news."""
+    result = call("trades", "--from", tmp_path / "nothing*", "--client-id", 1)
+    assert result.exit_code == 4
+    assert "no file matched" in result.stderr
+
+
 def test_a_wrong_call_is_told(root):
     assert call("trades", "--from", "x").exit_code == 2
     assert "stood beside files" in call("klines", "--from", "api", "--from", "x").stderr

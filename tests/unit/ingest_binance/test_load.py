@@ -12,9 +12,9 @@ import pytest
 
 import ingest.binance.load as load_module
 from ingest.binance.gaps import recorded_gaps
-from ingest.binance.load import find_files, ingest_files
+from ingest.binance.load import ingest_files
 from ingest.binance.report import Options, Report
-from ingest.errors import FailedFile, RefusedFile
+from ingest.errors import RefusedFile
 from lake.windows import read_markers, visible_parts
 from tests.unit.ingest_binance.kit import (
     DAY,
@@ -291,11 +291,6 @@ def test_options_that_do_not_fit_are_told(root, tmp_path, dataset, options, mess
     path = put(tmp_path, f"BTCUSDC-1m-{DAY}.csv", bars_csv(3))
     with pytest.raises(ValueError, match=message):
         run(root, dataset, path, **options)
-
-
-def test_a_glob_without_a_file_is_told(tmp_path):
-    with pytest.raises(FailedFile, match=r"no file matched .*nothing\*"):
-        find_files([str(tmp_path / "nothing*")])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads and writes whatever the mode says")

@@ -356,3 +356,11 @@ def test_the_commands_tell_by_their_exit_codes(root: Path, tmp_path: Path):
     assert json.loads(sealed.stdout) == [
         {"dataset": "events", "through": "2024-12-01T10:00:00Z", "sealed": 4, "empty": 0}
     ]
+
+
+def test_bounds_out_of_order_are_told_before_anything_is_read(root, tmp_path):
+    at = datetime(2024, 12, 1, tzinfo=UTC)
+    (tmp_path / "a.ndjson").touch()
+    with pytest.raises(ValueError, match="expected it before the end"):
+        ingest_ndjson(root, "events", str(tmp_path / "a.ndjson"), start=at, end=at)
+    assert not any(root.iterdir())
