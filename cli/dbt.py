@@ -9,6 +9,8 @@ from typing import Any
 
 from lake.paths import PROJECT_DIR
 
+UNTOLD = "no reason given; run dbt itself"
+
 
 def invoke(
     args: Sequence[str],
@@ -66,12 +68,18 @@ def _reasons(outcome: Any) -> str:
     results = getattr(outcome.result, "results", None) or []
     failed = [result for result in results if str(result.status) in ("error", "fail", "runtime error")]
     if not failed:
-        told = " ".join(str(outcome.exception or "no reason given; run dbt itself").split())
+        told = " ".join(str(outcome.exception or UNTOLD).split())
         held = "Could not set lock on file" in told
         return f"{told}; leave that shell or wait for that process, then run again" if held else told
     skipped = sum(str(result.status) == "skipped" for result in results)
-    told = "; ".join(f"{result.node.name}: {_cause(result.message or '')}" for result in failed)
+    told = "; ".join(f"{_name(result)}: {_cause(result.message or UNTOLD)}" for result in failed)
     return told + (f" ({skipped} nodes after them were skipped)" if skipped else "")
+
+
+def _name(result: Any) -> str:
+    """What failed: a node, or a macro that ran as an operation, of which dbt tells only its id."""
+    node = getattr(result, "node", None)
+    return result.unique_id.rpartition(".")[2] if node is None else node.name
 
 
 def _cause(message: str) -> str:

@@ -60,6 +60,17 @@ def test_a_failure_names_each_node_and_the_reason(project, root):
         dbt.invoke(["build"], root=root, project_dir=project)
 
 
+def test_an_operation_that_fails_is_named(project, root):
+    (project / "macros").mkdir()
+    (project / "macros" / "broken.sql").write_text(
+        "{% macro broken() %}{% do run_query('select 1 from nowhere') %}{% endmacro %}"
+    )
+    with pytest.raises(
+        RuntimeError, match=r"dbt run-operation failed: broken: no reason given; run dbt itself"
+    ):
+        dbt.invoke(["run-operation", "broken"], root=root, project_dir=project)
+
+
 def test_a_project_that_does_not_parse_says_why(project, root):
     (project / "models" / "bad.sql").write_text("select * from {{ ref('missing') }}")
     with pytest.raises(RuntimeError, match=r"dbt build failed: .*depends on a node named 'missing'"):
