@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from ingest.errors import FailedFile, RefusedFile
 from ingest.event_files import EventFile, load_id, read_receipt
 from ingest.landing import hash_source
@@ -45,6 +48,7 @@ class FileReport:
     reason: str | None = None
     rows: int = 0
     rejected: int = 0
+    filtered: int = 0  # good rows of hours that weren't asked for
     by_rule: dict[str, int] = field(default_factory=dict)
     unknown_columns: dict[str, int] = field(default_factory=dict)
     bytes_in: int = 0
@@ -59,6 +63,7 @@ class FileReport:
         if not self.ok:
             return f"{self.path}: {self.status}: {self.reason}"
         aside = f", {self.rejected:,} bad lines kept aside" if self.rejected else ""
+        aside += f", {self.filtered:,} outside the hours asked for" if self.filtered else ""
         return f"{self.path}: {self.status.replace('_', ' ')}, {self.rows:,} rows of {self.dataset}{aside}"
 
 
@@ -221,18 +226,20 @@ class _Call:
         for lines in read_lines(file.readable, tell):
             block = parser.parse(lines)
             load.add(block.table, file.source_file, block.line_no)
+            report.filtered += self._outside(block.table)
             for line_no, rule, reason, raw, at in block.rejects:
                 load.reject(line_no, rule, reason, raw, source_file=file.source_file, window_start=at)
                 by_rule[rule] += 1
         load.count_read(parser.read, file.source_file)
         report.rows, report.rejected = load.counts(file.source_file)
+        report.rows -= report.filtered
         report.by_rule = dict(sorted(by_rule.items()))
         report.unknown_columns = dict(sorted(parser.drift.unknown.items()))
         self._judge(report, parser.drift, by_rule)
 
     def _judge(self, report: FileReport, drift: Drift, by_rule: Counter[str]) -> None:
         """Refuse a file of another shape, or with too many bad lines; warn of columns that are new."""
-        read = report.rows + report.rejected
+        read = report.rows + report.rejected + report.filtered
         difference = drift.told() if report.rejected > self.max_bad * read else None
         if difference is not None:
             raise RefusedFile(
@@ -250,10 +257,21 @@ class _Call:
                 self.dataset, report.path.name, ", ".join(report.unknown_columns),
             )  # fmt: skip
 
+    def _outside(self, rows: pa.Table) -> int:
+        """How many rows belong to hours outside the bounds of the call."""
+        schema = WINDOW_SCHEMAS[self.dataset]
+        times = rows.column(schema.row_time)
+        if "ingested_at" in rows.column_names:
+            times = pc.coalesce(rows.column("ingested_at"), times)
+        early = 0 if self.start is None else pc.sum(pc.less(times, self.start)).as_py() or 0
+        late = 0 if self.end is None else pc.sum(pc.greater_equal(times, self.end)).as_py() or 0
+        return early + late
+
     def _already(self, report: FileReport, receipt: dict | None) -> FileReport:
         report.status = "already_landed"
         if receipt is not None:
             report.rows, report.rejected = receipt["accepted_count"], receipt["rejected_count"]
+            report.filtered = receipt["filtered_count"]
             report.bytes_in, report.raw_path = receipt["bytes"], receipt["path"]
         return report
 
@@ -265,9 +283,10 @@ class _Call:
             "end": None if self.end is None else self.end.isoformat(),
             "status": report.status,
             "reason": report.reason,
-            "record_count": report.rows + report.rejected,
+            "record_count": report.rows + report.rejected + report.filtered,
             "accepted_count": report.rows,
             "rejected_count": report.rejected,
+            "filtered_count": report.filtered,
             "by_rule": report.by_rule,
             "unknown_columns": report.unknown_columns,
         }

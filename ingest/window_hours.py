@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 # Hours without rows between two windows of one load count as read, up to this many; a wider hole is more likely a
 # wrong clock than a quiet market, and is only told of.
 MAX_GAP_HOURS = 31 * 24
+# The same where both bounds were asked for: a year and a day. Each hour is a file, and a longer hole is a wrong year.
+MAX_BOUNDED_GAP_HOURS = 367 * 24
 NO_WINDOW = 0  # rejects of a file without any good row: they have no time
 
 
@@ -47,7 +49,7 @@ def wanted_windows(
     bounded = low is not None and high is not None
     windows = set(stops)
     for before, after in itertools.pairwise(stops):
-        if bounded or after - before <= MAX_GAP_HOURS:
+        if after - before <= (MAX_BOUNDED_GAP_HOURS if bounded else MAX_GAP_HOURS):
             windows.update(range(before + 1, after))
         else:
             log.warning(
@@ -63,6 +65,8 @@ def hour_of(when: datetime | None) -> int | None:
         raise ValueError(
             f"bound was {when.isoformat()}, expected a full hour of UTC, such as 2024-12-01T05:00:00Z"
         )
+    if not 2000 <= when.year < 2100:
+        raise ValueError(f"bound was {when.isoformat()}, expected one between the years 2000 and 2100")
     return int(when.timestamp()) // 3600
 
 

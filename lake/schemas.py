@@ -495,6 +495,7 @@ def _event_receipt() -> Schema:
         record_count=COUNT,
         accepted_count=COUNT,
         rejected_count=COUNT,
+        filtered_count=COUNT,
         by_rule=_map(SOME, _pattern("[A-Z_]+")),
         unknown_columns=_map(SOME),
         loaded_at=INSTANT,

@@ -364,3 +364,28 @@ def test_bounds_out_of_order_are_told_before_anything_is_read(root, tmp_path):
     with pytest.raises(ValueError, match="expected it before the end"):
         ingest_ndjson(root, "events", str(tmp_path / "a.ndjson"), start=at, end=at)
     assert not any(root.iterdir())
+
+
+def test_rows_outside_the_hours_asked_for_are_counted_as_filtered(root: Path, tmp_path: Path) -> None:
+    source = kit.write(tmp_path / "events.ndjson", kit.events(20, hours=4))
+    report = ingest_ndjson(root, "events", str(source), start=kit.START, end=kit.START + timedelta(hours=2))
+    (file,) = report.files
+    assert (file.rows + file.filtered, file.rejected) == (20, 0)
+    assert file.filtered > 0
+    assert file.rows == sum(marker.rows for marker in read_markers(root, "events"))
+    assert "outside the hours asked for" in file.line()
+    again = ingest_ndjson(root, "events", str(source), start=kit.START, end=kit.START + timedelta(hours=2))
+    assert (again.files[0].status, again.files[0].filtered) == ("already_landed", file.filtered)
+
+
+@pytest.mark.parametrize("year", [1024, 2100])
+def test_a_bound_of_another_age_is_refused(root: Path, tmp_path: Path, year: int) -> None:
+    source = kit.write(tmp_path / "events.ndjson", kit.events(3, hours=1))
+    with pytest.raises(ValueError, match="between the years 2000 and 2100"):
+        ingest_ndjson(
+            root,
+            "events",
+            str(source),
+            start=datetime(year, 1, 1, tzinfo=UTC),
+            end=datetime(2101, 1, 1, tzinfo=UTC),
+        )
