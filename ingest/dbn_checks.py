@@ -12,10 +12,10 @@ import numpy as np
 
 from ingest.bronze_schema import PRICE_LIMIT, TS_EVENT_MAX_NS, TS_EVENT_MIN_NS
 from ingest.dbn_format import UNDEF_PRICE, UNDEF_SIZE
+from ingest.record_screen import screen
 
 ACTIONS, SIDES = "ACFMNRT", "ABN"
 _PRICE_BITS = ~np.uint64(2**59 - 1)  # below 2^59 every price is below 10^18 billionths
-_FOLD = 16  # records joined at a time: numpy's inner loop needs some length
 
 
 def _known_pairs(actions: str) -> np.ndarray:
@@ -45,21 +45,28 @@ class RecordChecks:
             kind, offset = dtype.fields[name][:2]
             screen.reshape(-1)[offset + kind.itemsize - 1] |= 0x80
         self._screen = screen.view("<u8").reshape(-1)
+        self._joined = np.zeros(words, dtype=np.int64)
+        pair_word, pair_byte = divmod(dtype.fields["action"][1], 8)
+        self._where = dtype.fields["ts_event"][1] // 8, pair_word, 8 * pair_byte
         for name in self._prices:
             self._screen[dtype.fields[name][1] // 8] |= _PRICE_BITS
 
     def bad(self, records: np.ndarray) -> np.ndarray | None:
         """Mask (n,) of the records that can't land; None when there are none. ``records`` is contiguous."""
         wrong = None
-        ts_event = records["ts_event"]
-        if len(ts_event) and (ts_event.min() <= TS_EVENT_MIN_NS or ts_event.max() >= TS_EVENT_MAX_NS):
+        if not len(records):
+            return None
+        low_ns, high_ns, known = screen(
+            records.view("<i8"), len(self._screen), *self._where, self._pairs, self._joined
+        )
+        if low_ns <= TS_EVENT_MIN_NS or high_ns >= TS_EVENT_MAX_NS:
             wrong = self._breaking("TS_RANGE", records)
-        known = self._pairs[self._pairs_of(records)]
-        if not known.all():
-            wrong = ~known if wrong is None else wrong | ~known
+        if not known:
+            unknown = ~self._pairs[self._pairs_of(records)]
+            wrong = unknown if wrong is None else wrong | unknown
         if not self.is_book and (size := records["size"]).min(initial=1) < 1:
             wrong = (size < 1) if wrong is None else wrong | (size < 1)
-        suspects = self._joined(records) & self._screen
+        suspects = self._joined.view(np.uint64) & self._screen
         if suspects.any():
             for name in (*self._prices, *self._signed):
                 if suspects[self._dtype.fields[name][1] // 8]:
@@ -127,17 +134,6 @@ class RecordChecks:
     def _pairs_of(self, records: np.ndarray) -> np.ndarray:
         offset = self._dtype.fields["action"][1]
         return np.ndarray(len(records), "<u2", records.view(np.uint8).data, offset, (self._dtype.itemsize,))
-
-    def _joined(self, records: np.ndarray) -> np.ndarray:
-        """All records joined by *or*, as the words (w,) of one."""
-        words = records.view("<u8").reshape(len(records), -1)
-        width = words.shape[1]
-        whole = len(words) // _FOLD * _FOLD
-        joined = np.bitwise_or.reduce(words[whole:], axis=0)
-        if whole:
-            wide = np.bitwise_or.reduce(words[:whole].reshape(-1, _FOLD * width), axis=0)
-            joined |= np.bitwise_or.reduce(wide.reshape(_FOLD, width), axis=0)
-        return joined
 
 
 def _unsigned(one: np.ndarray, name: str) -> int:

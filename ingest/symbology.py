@@ -112,6 +112,8 @@ class SymbolMap:
     def _codes_of_day(
         self, ids: np.ndarray, day: int, rows: np.ndarray, numbers: np.ndarray | int
     ) -> np.ndarray:
+        if len(ids) > 1 and ids[0] == ids[-1] and (ids == ids[0]).all():  # one contract: one question
+            return np.full(len(ids), self._codes_of_day(ids[:1], day, rows[:1], numbers)[0])
         known, codes = self._table(day)
         at = np.searchsorted(known, ids)
         np.minimum(at, max(len(known) - 1, 0), out=at)
