@@ -81,6 +81,8 @@ class EventFile:
                 digest.update(part)
                 copy.write(part)
             copy.flush()
+            # As it came, secrets of a careless producer included: redaction is of what is landed.
+            os.fchmod(copy.fileno(), 0o600)
             os.fsync(copy.fileno())
         if digest.hexdigest() != sha256:
             raise FailedFile("file changed while it was read, expected it complete; run again when it is")

@@ -389,3 +389,9 @@ def test_a_bound_of_another_age_is_refused(root: Path, tmp_path: Path, year: int
             start=datetime(year, 1, 1, tzinfo=UTC),
             end=datetime(2101, 1, 1, tzinfo=UTC),
         )
+
+
+def test_the_raw_copy_is_its_owners_alone(root: Path, tmp_path: Path) -> None:
+    source = kit.write(tmp_path / "events.ndjson", kit.events(3, hours=1))
+    (file,) = ingest_ndjson(root, "events", str(source)).files
+    assert (root / file.raw_path).stat().st_mode & 0o777 == 0o600
