@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 HOUR_NS = 3_600_000_000_000
 WINDOW_ROWS = 8_192  # about the busiest second of a book; exchanges' clocks differ by far less
 GRACE_NS = 120_000_000_000  # how long after its end, by ``ts_recv``, an hour stays open for late rows
-WRITE_ROWS = 30_720  # of a buffer go to the writer at a time: a quarter of a row group
-BUFFER_BYTES = 64 << 20  # three full buffers of the book and some small ones
+WRITE_ROWS = 61_440  # of a buffer go to the writer at a time: half a row group
+BUFFER_BYTES = 64 << 20  # two full buffers of the book and some small ones
 _WRITER_BYTES = 1 << 20  # what an open hour takes beside its buffer; also keeps the number of open files low
 _SORT_ROWS = 9_000  # of the external sort are in memory at once, a few times over
 _FIRST_ROWS = 2048  # a new hour's buffer, before it grows to a window, then to its full size
