@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 
 import typer
@@ -48,6 +49,7 @@ def main() -> None:
         level=logging.DEBUG if debug else logging.INFO if sys.stderr.isatty() else logging.WARNING,
         format="%(levelname)s %(name)s %(message)s",
     )
+    signal.signal(signal.SIGINT, _interrupted)
     try:
         app(prog_name="tickhouse")
     except BrokenPipeError:  # `tickhouse status | head`: the reader has what it wanted
@@ -58,6 +60,13 @@ def main() -> None:
             raise
         print(f"tickhouse: {one_line(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _interrupted(number: int, frame: object) -> None:
+    print(
+        "tickhouse: interrupted; what wasn't finished leaves nothing half-done: run it again", file=sys.stderr
+    )
+    raise KeyboardInterrupt
 
 
 def is_told(error: Exception) -> bool:

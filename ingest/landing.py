@@ -60,8 +60,8 @@ def refuse_too_many_rejects(rejects: RejectWriter, read: int, max_bad: float) ->
     if rejects.rows > max_bad * read:
         rules = ", ".join(f"{rule} {count:,}" for rule, count in sorted(rejects.by_rule.items()))
         raise RefusedFile(
-            f"{rejects.rows:,} of {read:,} rows were bad ({rules}), expected at most {max_bad:.2%}; "
-            "fetch the file again, or allow more with --max-bad"
+            f"{rejects.rows:,} of {read:,} rows were bad ({rules}; the first: {rejects.first_reason}), expected "
+            f"at most {max_bad:.2%}; fetch the file again, or allow more with --max-bad"
         )
 
 

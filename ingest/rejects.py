@@ -88,6 +88,7 @@ class RejectWriter:
         self.source_file, self.environment = source_file, environment
         self.rows = 0
         self.by_rule: Counter[str] = Counter()
+        self.first_reason: str | None = None
         self._dates: dict[str, _Date] = {}
         self._loaded_at = datetime.now(UTC)
 
@@ -114,6 +115,7 @@ class RejectWriter:
         )
         self.rows += 1
         self.by_rule[rule] += 1
+        self.first_reason = self.first_reason or reason
         if len(part.pending) >= _FLUSH_ROWS:
             self._flush(part)
 

@@ -226,8 +226,9 @@ class _Load:
         if tally.rejected > self.options.max_bad * tally.records:
             rules = ", ".join(f"{rule} {count:,}" for rule, count in sorted(tally.by_rule.items()))
             raise RefusedFile(
-                f"{tally.rejected:,} of {tally.records:,} records were bad ({rules}), expected at most "
-                f"{self.options.max_bad:.2%}; record the file again, or allow more with --max-bad"
+                f"{tally.rejected:,} of {tally.records:,} records were bad ({rules}; the first: "
+                f"{tally.first_reason}), expected at most {self.options.max_bad:.2%}; mend that, or allow "
+                "more with --max-bad"
             )
 
     def _range(self, opened: Opened) -> tuple[datetime | None, datetime | None]:

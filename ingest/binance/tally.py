@@ -40,10 +40,12 @@ class Tally:
     filtered: Counter[str] = field(default_factory=Counter)
     by_rule: Counter[str] = field(default_factory=Counter)
     unknown: set[str] = field(default_factory=set)
+    first_reason: str | None = None
 
     def reject(self, line_no: int, rule: str, reason: str, raw: str, at: datetime | None = None) -> None:
         self.rejected += 1
         self.by_rule[rule] += 1
+        self.first_reason = self.first_reason or reason
         self.on_reject(line_no, rule, reason, raw, at)
 
     def drift(self, names: set[str]) -> None:

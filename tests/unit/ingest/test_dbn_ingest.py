@@ -528,7 +528,7 @@ def test_a_file_with_too_many_bad_rows_is_refused(tmp_path: Path, root: Path, su
     rows["size"][:7], rows["side"][7:11] = 0, b"?"
     path = write_dbn(tmp_path / f"bad{suffix}", "trades", rows)
     assert_refused_alone(
-        tmp_path, root, path, "11 of 1,000 rows were bad (SIDE 4, SIZE 7), expected at most 1.00%"
+        tmp_path, root, path, "11 of 1,000 rows were bad (SIDE 4, SIZE 7; the first: size was 0"
     )
     assert ingest(root, [path], max_bad=0.011).files[0].status == "landed"
     assert len(kit.rejects(root)) == 11

@@ -105,7 +105,7 @@ def test_too_many_bad_bars_refuse_the_file(tmp_path: Path, root: Path) -> None:
     records["low"][0] = records["high"][0] + 1
     (file,) = ingest(root, [write_dbn(tmp_path / "b.dbn", "ohlcv-1m", records)]).files
     assert file.status == "quarantined"
-    assert "1 of 12 rows were bad (BAR_RANGE 1)" in file.reason
+    assert "1 of 12 rows were bad (BAR_RANGE 1; the first: " in file.reason
 
 
 def test_a_record_of_another_interval_refuses_the_file(tmp_path: Path, root: Path) -> None:

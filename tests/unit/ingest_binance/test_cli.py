@@ -38,7 +38,7 @@ def test_exit_codes(root, tmp_path):
     assert call("trades", "--from", half, "--client-id", 1).exit_code in (0, 2)  # landed before
     refused = call("trades", "--from", half, "--client-id", 3)
     assert refused.exit_code == 1
-    assert "quarantined: 1 of 2 records were bad (CAST 1)" in refused.stderr
+    assert "quarantined: 1 of 2 records were bad (CAST 1; the first: " in refused.stderr
 
 
 def test_a_glob_without_a_file_is_a_source_that_is_not_there(root, tmp_path):

@@ -162,7 +162,7 @@ def test_a_file_with_too_many_bad_records_is_quarantined_and_the_others_land(roo
     report = run(root, "agg_trades", tmp_path / "*.csv")
     assert [file.status for file in report.files] == ["quarantined", "landed"]
     assert report.exit_code == 1
-    assert "1 of 21 records were bad (COLUMN_COUNT 1)" in report.files[0].reason
+    assert "1 of 21 records were bad (COLUMN_COUNT 1; the first: " in report.files[0].reason
     assert (root / "raw" / "_quarantine" / bad.name).read_bytes() == bad.read_bytes()
     assert {row[0] for row in landed(root, "agg_trades", "symbol")} == {"ETHUSDC"}
     assert good.exists()

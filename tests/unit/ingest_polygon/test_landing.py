@@ -183,7 +183,7 @@ def test_too_many_bad_lines_refuse_the_file(root: Path, tmp_path: Path) -> None:
     path = put(tmp_path / f"{DAY}.csv.gz", BAD)
     report = land(root, path, max_bad=0.003)
     assert report.status == "quarantined"
-    assert "1 of 249 rows were bad (PRICE_RANGE 1), expected at most 0.30%" in report.reason
+    assert "1 of 249 rows were bad (PRICE_RANGE 1; the first: " in report.reason
     assert not visible_files(root)
     assert [p.name for p in (root / "raw" / "_quarantine").iterdir()] == [path.name]
     assert not (root / "lake" / "bronze" / "_rejects").exists()
