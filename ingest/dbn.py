@@ -7,11 +7,10 @@ call land.
 
 from __future__ import annotations
 
-import errno
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from ingest.dbn_format import DbnHeader, open_dbn
 from ingest.dbn_kinds import KINDS, Reading
 from ingest.errors import FailedFile, RefusedFile
 from ingest.expected import Expected
+from ingest.file_report import FileReport, IngestReport, Source, is_inside, receipt_of, report_of, told
 from ingest.landing import (
     MAX_BAD,
     Delivery,
@@ -45,55 +45,9 @@ log = logging.getLogger(__name__)
 Progress = Callable[[Path, int, int], None]
 
 
+PROVIDER = "databento"
 MAX_MARKED_DAYS = 400  # of a file's window: each gets a commit record, also a date without rows
-_FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _HEX64 = re.compile(r"\b[0-9a-f]{64}\b")
-
-
-@dataclass(frozen=True)
-class FileReport:
-    """Outcome of one file. ``status`` is ``landed``, ``already_landed``, ``quarantined`` or ``failed``."""
-
-    path: Path
-    status: str
-    reason: str | None = None
-    delivery_id: str | None = None
-    schema: str | None = None
-    date: str | None = None
-    rows: int = 0
-    rejected: int = 0
-    partitions: int = 0
-    ts_first_ns: int | None = None
-    ts_last_ns: int | None = None
-    bytes_in: int = 0
-    bytes_out: int = 0
-    raw_path: str | None = None
-
-    @property
-    def ok(self) -> bool:
-        return self.status in ("landed", "already_landed")
-
-    def line(self) -> str:
-        """One line for people: the file, and what became of it."""
-        if self.ok:
-            what = "landed" if self.status == "landed" else "already landed"
-            aside = f", {self.rejected:,} bad rows kept aside" if self.rejected else ""
-            return f"{self.path}: {what}, {self.rows:,} {self.schema} rows of {self.date}{aside}"
-        return f"{self.path}: {self.status}: {self.reason}"
-
-
-@dataclass(frozen=True)
-class IngestReport:
-    """Outcome of a call, one entry for each file in the order they were taken."""
-
-    run_id: str
-    files: list[FileReport] = field(default_factory=list)
-    recovered: int = 0
-    removed: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        return all(f.ok for f in self.files)
 
 
 def ingest(
@@ -210,9 +164,9 @@ class _Call:
 
     def ingest_file(self, path: Path) -> FileReport:
         try:
-            source = _Source(path, path.stat().st_size, hash_source(path))
+            source = Source(path, path.stat().st_size, hash_source(path))
         except OSError as error:
-            return FileReport(path, "failed", _told(error, "read the file"))
+            return FileReport(path, "failed", told(error, "read the file"))
         try:
             # Nothing is opened for a file that has landed, not even its own lock.
             receipt = read_receipt(self.root, source.delivery_id)
@@ -222,7 +176,7 @@ class _Call:
                 and receipt["sha256"] == source.sha256
             ):
                 self._tell(source)(source.bytes)
-                return _report(path, "already_landed", receipt)
+                return report_of(path, "already_landed", receipt)
             try:
                 self._expected(path).check_file(source.bytes, source.sha256)
                 return self._land(source)
@@ -231,17 +185,17 @@ class _Call:
         except FailedFile as error:
             return FileReport(path, "failed", str(error))
         except OSError as error:
-            return FileReport(path, "failed", _told(error, "write the lake"))
+            return FileReport(path, "failed", told(error, "write the lake"))
 
-    def _land(self, source: _Source) -> FileReport:
-        path, root, told = source.path, self.root, self._expected(source.path)
+    def _land(self, source: Source) -> FileReport:
+        path, root, expected = source.path, self.root, self._expected(source.path)
         with open_dbn(path) as stream:  # first, so that a file we refuse isn't copied here
             kind = KINDS[stream.header.schema]
         origin, scale = ("sim", self.scale) if source.sha256 in self.simulated else ("databento_dbn", 1.0)
         with Delivery(root, path, source.sha256, bronze_source=origin) as delivery:
             if delivery.landed:  # while this call waited for another
                 self._tell(source)(source.bytes)
-                return _report(path, "already_landed", delivery.receipt)
+                return report_of(path, "already_landed", delivery.receipt)
             before = path.stat()
             readable = delivery.copy_raw(root / "raw" / "dbn" / kind.folder, path.name)
             rejects = RejectWriter(
@@ -272,7 +226,7 @@ class _Call:
                         router.add(records)
                     files = router.finish()
                     record_count = reading.records_read(router.read)
-                    told.check_records(record_count)
+                    expected.check_records(record_count)
                     refuse_too_many_rejects(rejects, record_count, self.max_bad)
                     rejected = rejects.close()
                 except BaseException:
@@ -283,14 +237,14 @@ class _Call:
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
                 raise FailedFile("file changed while it was read, expected it complete; run again when it is")
             day = symbols.first_day() or _day(header.metadata.start)
-            receipt = _receipt(source, header) | {
+            receipt = receipt_of(source, PROVIDER, header.dataset, header.schema, header.version) | {
                 "date": day,
                 "record_count": record_count,
                 "filtered_count": record_count - router.rows - rejects.rows,
                 "ts_first_ns": router.ts_min_ns,
                 "ts_last_ns": router.ts_max_ns,
-                "downloaded_at": told.downloaded_at or now_utc(),
-                "request_id": told.request_id,
+                "downloaded_at": expected.downloaded_at or now_utc(),
+                "request_id": expected.request_id,
                 "status": "landed",
                 "symbols": symbols.seen_symbols(),
             }
@@ -309,9 +263,9 @@ class _Call:
             "landed path=%s rows=%d rejected=%d files=%d run_id=%s",
             path, router.rows, rejects.rows, len(files), self.run_id,
         )  # fmt: skip
-        return _report(path, "landed", entry, partitions=len(files), bytes_out=sum(f.bytes for f in files))
+        return report_of(path, "landed", entry, partitions=len(files), bytes_out=sum(f.bytes for f in files))
 
-    def _quarantine(self, source: _Source, reason: str) -> FileReport:
+    def _quarantine(self, source: Source, reason: str) -> FileReport:
         """Keep what can't land, with the reason in its receipt. Raises OSError as any landing.
 
         A file of somebody else is copied; one that stood in raw is moved, so that it isn't met again.
@@ -319,12 +273,12 @@ class _Call:
         folder = self.root / "raw" / "_quarantine"
         with Delivery(self.root, source.path, source.sha256) as delivery:
             if delivery.landed:
-                return _report(source.path, "already_landed", delivery.receipt)
-            stood_in_raw = _is_inside(source.path, self.root / "raw") and not _is_inside(source.path, folder)
+                return report_of(source.path, "already_landed", delivery.receipt)
+            stood_in_raw = is_inside(source.path, self.root / "raw") and not is_inside(source.path, folder)
             if delivery.receipt is None or delivery.receipt["reason"] != reason or stood_in_raw:
                 delivery.copy_raw(folder, source.path.name)
                 delivery.publish(
-                    _receipt(source, None) | {"status": "quarantined", "reason": reason},
+                    receipt_of(source, PROVIDER) | {"status": "quarantined", "reason": reason},
                     obsolete=[source.path] if stood_in_raw else [],
                 )
         log.info("quarantined path=%s run_id=%s", source.path, self.run_id)
@@ -339,61 +293,10 @@ class _Call:
         """Where an earlier refusal of the same bytes left them."""
         return [self.root / delivery.receipt["path"]] if delivery.receipt is not None else []
 
-    def _tell(self, source: _Source) -> Callable[[int], None]:
+    def _tell(self, source: Source) -> Callable[[int], None]:
         if self.progress is None:
             return lambda done: None
         return lambda done: self.progress(source.path, done, source.bytes)
-
-
-@dataclass(frozen=True)
-class _Source:
-    path: Path
-    bytes: int
-    sha256: str
-
-    @property
-    def delivery_id(self) -> str:
-        return self.sha256[:16]
-
-
-def _receipt(source: _Source, header: DbnHeader | None) -> dict:
-    """An entry of the raw manifest without its path, as far as the header says it."""
-    return {
-        "provider": "databento",
-        "dataset": header and header.dataset,
-        "schema": header and header.schema,
-        "date": None,
-        "bytes": source.bytes,
-        "sha256": source.sha256,
-        "record_count": None,
-        "ts_first_ns": None,
-        "ts_last_ns": None,
-        "format_version": header and header.version,
-        "downloaded_at": now_utc(),
-        "request_id": None,
-        "status": None,
-        "reason": None,
-        "archived_uri": None,
-        "symbols": None,
-    }
-
-
-def _report(path: Path, status: str, receipt: dict, *, partitions: int = 0, bytes_out: int = 0) -> FileReport:
-    return FileReport(
-        path,
-        status,
-        delivery_id=receipt["delivery_id"],
-        schema=receipt["schema"],
-        date=receipt["date"],
-        rows=receipt.get("accepted_count", receipt["record_count"]),  # older receipts have no counts
-        rejected=receipt.get("rejected_count", 0),
-        partitions=partitions,
-        ts_first_ns=receipt["ts_first_ns"],
-        ts_last_ns=receipt["ts_last_ns"],
-        bytes_in=receipt["bytes"],
-        bytes_out=bytes_out,
-        raw_path=receipt["path"],
-    )
 
 
 def _rows_again(path: Path, reading: Reading) -> Iterator[np.ndarray]:
@@ -409,17 +312,5 @@ def _declared_dates(header: DbnHeader) -> list[str]:
     return [_day(day * DAY_NS) for day in days] if in_bronze and len(days) <= MAX_MARKED_DAYS else []
 
 
-def _is_inside(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
-
-
 def _day(ns: int) -> str:
     return datetime.fromtimestamp(ns // 1_000_000_000, UTC).date().isoformat()
-
-
-def _told(error: OSError, doing: str) -> str:
-    """One line about a failed system call: what it was, and what to do."""
-    where = f" at {error.filename}" if error.filename else ""
-    if error.errno in _FULL_DISK:
-        return f"disk was full{where} ({error.strerror}), expected room to {doing}; free some and run again"
-    return f"could not {doing}{where} ({error.strerror or error}); mend that and run again"

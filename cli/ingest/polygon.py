@@ -10,7 +10,7 @@ import typer
 from tqdm import tqdm
 
 from cli.output import print_rows, say
-from ingest.dbn import IngestReport
+from ingest.file_report import IngestReport
 from ingest.landing import MAX_BAD
 from ingest.polygon.landing import WANTED, Settings, find_files, ingest
 from ingest.polygon.layout import KINDS

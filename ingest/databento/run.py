@@ -23,6 +23,7 @@ from ingest.databento.request import Query, Window, check_name, next_day
 from ingest.databento.vendor import Vendor, VendorFile, VendorRefusal
 from ingest.errors import FailedFile
 from ingest.expected import Expected
+from ingest.file_report import told
 from ingest.landing import hash_source
 from lake.commits import now_utc
 from lake.paths import stage_dir
@@ -267,7 +268,7 @@ class _Call:
             except FailedFile as error:
                 rows += self._rows(order, str(error))
             except OSError as error:
-                rows += self._rows(order, dbn._told(error, "write the files of the order"))
+                rows += self._rows(order, told(error, "write the files of the order"))
             else:
                 rows += self._rows(order, None)
         self.finished = True

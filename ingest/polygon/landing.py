@@ -5,7 +5,6 @@ One that can't be landed goes to ``raw/_quarantine/`` with the reason in its rec
 
 from __future__ import annotations
 
-import errno
 import logging
 import re
 import shutil
@@ -14,8 +13,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from ingest.dbn import FileReport, IngestReport
 from ingest.errors import FailedFile, RefusedFile
+from ingest.file_report import FileReport, IngestReport, Source, is_inside, receipt_of, report_of, told
 from ingest.landing import (
     MAX_BAD,
     Delivery,
@@ -40,10 +39,10 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[Path, int, int], None]
 
+PROVIDER = "polygon"
 FLAT_SUFFIX = ".csv.gz"
 WANTED = ("SPY",)
 STAGES = S3_STAGE, API_STAGE = ("s3-", "api-")  # folders in the stage of what is on its way here
-_FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _HEX64 = re.compile(r"\b[0-9a-f]{64}\b")
 _SCALE = re.compile(r'"scale": *([0-9.e-]+)')
 _DAY = re.compile(r"(?<!\d)(\d{4})-(\d{2})-(\d{2})(?!\d)")
@@ -189,7 +188,7 @@ class Call:
         vendor's, for the receipt.
         """
         try:
-            source = _Source(path, path.stat().st_size, hash_source(path))
+            source = Source(path, path.stat().st_size, hash_source(path))
         except OSError as error:
             return FileReport(path, "failed", told(error, "read the file"))
         try:
@@ -197,7 +196,7 @@ class Call:
             receipt = read_receipt(self.root, source.delivery_id)
             if receipt and receipt["status"] in VISIBLE_STATUS and receipt["sha256"] == source.sha256:
                 self._tell(source)(source.bytes)
-                return _report(path, "already_landed", receipt)
+                return report_of(path, "already_landed", receipt)
             try:
                 return self._land(source, kind or self.settings.kind, request_id)
             except RefusedFile as error:
@@ -207,7 +206,7 @@ class Call:
         except OSError as error:
             return FileReport(path, "failed", told(error, "write the lake"))
 
-    def _land(self, source: _Source, kind: Kind | None, request_id: str | None) -> FileReport:
+    def _land(self, source: Source, kind: Kind | None, request_id: str | None) -> FileReport:
         path, root = source.path, self.root
         kind = kind or _kind_of(path)
         is_api = path.name.endswith(API_SUFFIX)
@@ -217,7 +216,7 @@ class Call:
         with Delivery(root, path, source.sha256, bronze_source=origin) as delivery:
             if delivery.landed:  # while this call waited for another
                 self._tell(source)(source.bytes)
-                return _report(path, "already_landed", delivery.receipt)
+                return report_of(path, "already_landed", delivery.receipt)
             before = path.stat()
             api = ApiFile(path) if is_api else None
             kind = api.kind if api else kind or self._kind_in(path)
@@ -249,7 +248,7 @@ class Call:
                 raise RefusedFile(
                     f"date was neither in the name {path.name} nor in a row, expected YYYY-MM-DD in the name"
                 )
-            receipt = _receipt(source, kind) | {
+            receipt = receipt_of(source, PROVIDER, kind and kind.dataset, kind and "trades") | {
                 "date": day,
                 "record_count": file.lines,
                 "filtered_count": file.filtered,
@@ -275,9 +274,9 @@ class Call:
             "landed path=%s rows=%d rejected=%d filtered=%d files=%d run_id=%s",
             path, file.accepted, file.rejected, file.filtered, len(files), self.run_id,
         )  # fmt: skip
-        return _report(path, "landed", entry, partitions=len(files), bytes_out=sum(f.bytes for f in files))
+        return report_of(path, "landed", entry, partitions=len(files), bytes_out=sum(f.bytes for f in files))
 
-    def _blocks(self, path: Path, source: _Source) -> Iterator[bytes | LongLine]:
+    def _blocks(self, path: Path, source: Source) -> Iterator[bytes | LongLine]:
         return text_blocks(
             path,
             max_bytes=self.settings.max_bytes,
@@ -293,7 +292,7 @@ class Call:
         finally:
             blocks.close()
 
-    def _quarantine(self, source: _Source, reason: str) -> FileReport:
+    def _quarantine(self, source: Source, reason: str) -> FileReport:
         """Keep what can't land, with the reason in its receipt. Raises OSError as any landing.
 
         A file of somebody else is copied; one that stood in raw is moved, so that it isn't met again.
@@ -301,32 +300,21 @@ class Call:
         path, folder = source.path, self.root / "raw" / "_quarantine"
         with Delivery(self.root, path, source.sha256) as delivery:
             if delivery.landed:
-                return _report(path, "already_landed", delivery.receipt)
-            stood_in_raw = _is_inside(path, self.root / "raw") and not _is_inside(path, folder)
+                return report_of(path, "already_landed", delivery.receipt)
+            stood_in_raw = is_inside(path, self.root / "raw") and not is_inside(path, folder)
             if delivery.receipt is None or delivery.receipt["reason"] != reason or stood_in_raw:
                 delivery.copy_raw(folder, path.name)
                 delivery.publish(
-                    _receipt(source, None) | {"status": "quarantined", "reason": reason},
+                    receipt_of(source, PROVIDER) | {"status": "quarantined", "reason": reason},
                     obsolete=[path] if stood_in_raw else [],
                 )
         log.info("quarantined path=%s run_id=%s", path, self.run_id)
         return FileReport(path, "quarantined", reason, delivery_id=source.delivery_id, bytes_in=source.bytes)
 
-    def _tell(self, source: _Source) -> Callable[[int], None]:
+    def _tell(self, source: Source) -> Callable[[int], None]:
         if self._progress is None:
             return lambda done: None
         return lambda done: self._progress(source.path, done, source.bytes)
-
-
-@dataclass(frozen=True)
-class _Source:
-    path: Path
-    bytes: int
-    sha256: str
-
-    @property
-    def delivery_id(self) -> str:
-        return self.sha256[:16]
 
 
 def _sweep_downloads(root: Path) -> list[str]:
@@ -356,55 +344,3 @@ def _date_of(name: str) -> str | None:
         return date(*map(int, found.groups())).isoformat() if found else None
     except ValueError:
         return None
-
-
-def _receipt(source: _Source, kind: Kind | None) -> dict:
-    """An entry of the raw manifest without its path."""
-    return {
-        "provider": "polygon",
-        "dataset": kind and kind.dataset,
-        "schema": kind and "trades",
-        "date": None,
-        "bytes": source.bytes,
-        "sha256": source.sha256,
-        "record_count": None,
-        "ts_first_ns": None,
-        "ts_last_ns": None,
-        "format_version": None,
-        "downloaded_at": now_utc(),
-        "request_id": None,
-        "status": None,
-        "reason": None,
-        "archived_uri": None,
-        "symbols": None,
-    }
-
-
-def _report(path: Path, status: str, receipt: dict, *, partitions: int = 0, bytes_out: int = 0) -> FileReport:
-    return FileReport(
-        path,
-        status,
-        delivery_id=receipt["delivery_id"],
-        schema=receipt["schema"],
-        date=receipt["date"],
-        rows=receipt["accepted_count"],
-        rejected=receipt["rejected_count"],
-        partitions=partitions,
-        ts_first_ns=receipt["ts_first_ns"],
-        ts_last_ns=receipt["ts_last_ns"],
-        bytes_in=receipt["bytes"],
-        bytes_out=bytes_out,
-        raw_path=receipt["path"],
-    )
-
-
-def _is_inside(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
-
-
-def told(error: OSError, doing: str) -> str:
-    """One line about a failed system call: what it was, and what to do."""
-    where = f" at {error.filename}" if error.filename else ""
-    if error.errno in _FULL_DISK:
-        return f"disk was full{where} ({error.strerror}), expected room to {doing}; free some and run again"
-    return f"could not {doing}{where} ({error.strerror or error}); mend that and run again"

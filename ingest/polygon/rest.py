@@ -20,12 +20,12 @@ from zoneinfo import ZoneInfo
 
 import urllib3
 
-from ingest.dbn import FileReport, IngestReport
 from ingest.errors import FailedFile
+from ingest.file_report import FileReport, IngestReport, told
 from ingest.http_retry import RETRYABLE_STATUS, RetryableError, RetryPolicy, retry_after_s
 from ingest.landing import recover_interrupted
 from ingest.polygon import api_file, occ_ticker
-from ingest.polygon.landing import API_STAGE, Call, Settings, told
+from ingest.polygon.landing import API_STAGE, Call, Settings
 from ingest.polygon.layout import OPTIONS, STOCKS, Kind
 from lake import atomic
 from lake.locks import NameLock

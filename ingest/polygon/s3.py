@@ -21,11 +21,11 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ResponseStreamingError
 from botocore.exceptions import ConnectionError as NotConnectedError
 
-from ingest.dbn import FileReport, IngestReport
 from ingest.errors import FailedFile
+from ingest.file_report import FileReport, IngestReport, told
 from ingest.http_retry import RETRYABLE_STATUS, RetryableError, RetryPolicy, retry_after_s
 from ingest.landing import recover_interrupted
-from ingest.polygon.landing import FLAT_SUFFIX, S3_STAGE, Call, Settings, told
+from ingest.polygon.landing import FLAT_SUFFIX, S3_STAGE, Call, Settings
 from ingest.polygon.layout import KINDS, Kind
 from lake import atomic
 from lake.locks import NameLock

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from ingest.dbn import IngestReport, ingest
+from ingest.dbn import ingest
 from ingest.expected import Expected
+from ingest.file_report import IngestReport
 from lake.atomic import sha256_file
 from lake.bronze import visible_files
 from lake.digest import file_digest

@@ -492,7 +492,8 @@ def test_clocks_that_jump_change_nothing(
     monkeypatch.setattr(time, "time", lambda: next(clock))
     monkeypatch.setattr(time, "time_ns", lambda: int(next(clock) * 1e9))
     for when in ("2099-01-01T00:00:00Z", "1971-01-01T00:00:00Z"):
-        monkeypatch.setattr("ingest.dbn.now_utc", lambda when=when: when)
+        for module in ("ingest.dbn", "ingest.file_report"):
+            monkeypatch.setattr(f"{module}.now_utc", lambda when=when: when)
         ingest_dbn(root, [copy])
         assert snapshot(root) == expected
 
