@@ -205,7 +205,12 @@ def windows(scratch: Path, share: float, runs: int) -> Measured:
     found = bench_windows.measure(scratch / "windows", rows=rows, repeats=runs)
     peaks = {n: bench_windows.peak_memory(scratch / "windows", rows=n * rows) / 1e6 for n in (1, 4)}
     return [
-        Figure("windows", "NDJSON → bronze, CPU against json.loads + pyarrow's write", found["ndjson_ratio"], 2.5),
+        Figure(
+            "windows",
+            "NDJSON → bronze, CPU against json.loads + pyarrow's write",
+            found["ndjson_ratio"],
+            2.5,
+        ),
         Figure("windows", f"the same, peak memory of {rows:,} events of one hour, MB", peaks[1], 300),
         Figure("windows", f"the same, peak memory of {4 * rows:,} events of one hour, MB", peaks[4], 300),
         Figure(
