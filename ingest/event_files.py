@@ -113,6 +113,11 @@ class EventFile:
                 atomic.fsync_dir(target.parent)
             self.readable = self.path = target
         else:
+            atomic.make_dirs(target.parent)
+            try:  # claimed by a link: another refused file of the name may be on its way there too
+                os.link(self.readable, target)
+            except FileExistsError:
+                target = _free_name(target.parent, self.source.name, self.sha256)
             self._move(target)
 
     def _landed(self) -> bool:
@@ -130,6 +135,7 @@ class EventFile:
         if self.readable != target:
             atomic.make_dirs(target.parent)
             atomic.replace(self.readable, target)
+            self.readable.unlink(missing_ok=True)  # a rename between two names of one file leaves both
         self.readable = self.path = target
 
 

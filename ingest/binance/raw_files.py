@@ -65,6 +65,9 @@ class RawFile:
         self.root, self.source, self.sha256 = root, source, sha256
         self._staged = stage_dir(root) / f"binance-{sha256[:16]}"
         self._lock = NameLock(stage_dir(root) / f"binance-{sha256[:16]}.lock")
+        # Held until the end: another file of the same name, landing at the same time, must not take this one's place.
+        name = hashlib.sha256(source.name.encode()).hexdigest()[:16]
+        self._name_lock = NameLock(stage_dir(root) / f"binance-name-{name}.lock")
         self.readable = self.path = source
 
     def __enter__(self) -> RawFile:
@@ -80,6 +83,7 @@ class RawFile:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
             self._staged.unlink(missing_ok=True)
+        self._name_lock.release()
         self._lock.release()
 
     @property
@@ -105,8 +109,8 @@ class RawFile:
             return
         folder = self.root / "raw" / "_quarantine"
         # by its own name: the one in raw/binance hangs on what landed before it
-        target = _free_name(folder, self.source.name, self.sha256)
         atomic.make_dirs(folder)
+        target = quarantine_name(folder, self.source.name, self.sha256, self.readable)
         atomic.replace(self.readable, target)
         self.readable = self.path = target
 
@@ -116,7 +120,9 @@ class RawFile:
             self.path = folder / self.source.resolve().relative_to(folder.resolve())
             self.readable = self.path
             return
-        self.path = _free_name(folder, self.source.name, self.sha256)
+        self.path = _named_by_bytes(folder, self.source.name, self.sha256)
+        if self._name_lock.take(wait=False):
+            self.path = _free_name(folder, self.source.name, self.sha256)
         if self.path.exists():
             self.readable = self.path
             return
@@ -134,11 +140,25 @@ class RawFile:
         self.readable = self._staged
 
 
+def quarantine_name(folder: Path, name: str, sha256: str, copy: Path) -> Path:
+    """The name in ``folder`` that is this file's alone, claimed by a link to ``copy``, whoever else asks for it now."""
+    target = folder / name
+    try:
+        os.link(copy, target)
+    except FileExistsError:
+        target = _free_name(folder, name, sha256)
+    return target
+
+
 def _free_name(folder: Path, name: str, sha256: str) -> Path:
     """``name`` in ``folder``, or with 8 digits of the sha256 before its suffix where other bytes have it."""
     path = folder / name
     if not path.exists() or hash_source(path) == sha256:
         return path
+    return _named_by_bytes(folder, name, sha256)
+
+
+def _named_by_bytes(folder: Path, name: str, sha256: str) -> Path:
     stem, dot, suffix = name.partition(".")
     return folder / f"{stem}.{sha256[:8]}{dot}{suffix}"
 

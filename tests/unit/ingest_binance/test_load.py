@@ -13,8 +13,10 @@ import pytest
 import ingest.binance.load as load_module
 from ingest.binance.gaps import recorded_gaps
 from ingest.binance.load import ingest_files
+from ingest.binance.raw_files import RawFile
 from ingest.binance.report import Options, Report
 from ingest.errors import RefusedFile
+from ingest.landing import hash_source
 from lake.windows import read_markers, visible_parts
 from tests.unit.ingest_binance.kit import (
     DAY,
@@ -308,3 +310,20 @@ def test_real_captures_are_read_and_nothing_of_them_lands(realdata, root):
     report = run(root, "agg_trades", realdata / "binance" / "hftbacktest" / "*.gz")
     assert [(file.status, file.filtered) for file in report.files] == [("landed", 58_325), ("landed", 93_954)]
     assert landed(root, "agg_trades") == []
+
+
+def test_two_files_of_one_name_that_land_at_once_keep_a_place_each(tmp_path: Path) -> None:
+    root = tmp_path / "lake"
+    sources = []
+    for number in (1, 2):
+        source = tmp_path / str(number) / "fills.json"
+        source.parent.mkdir()
+        source.write_text(f"[{number}]")
+        sources.append(source)
+    with RawFile(root, sources[0], hash_source(sources[0])) as first:
+        with RawFile(root, sources[1], hash_source(sources[1])) as second:
+            assert first.path != second.path
+            second.keep()
+        first.keep()
+    kept = sorted(path.read_text() for path in (root / "raw" / "binance").iterdir())
+    assert kept == ["[1]", "[2]"]
