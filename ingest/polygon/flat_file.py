@@ -42,6 +42,11 @@ UNDATED = "1970-01-01"  # of a reject when neither its line nor its file says a 
 
 _EXPECTED = {
     ("CAST", "price"): "digits with at most 9 decimals",
+    ("CAST", "bid_price"): "digits with at most 9 decimals",
+    ("CAST", "ask_price"): "digits with at most 9 decimals",
+    ("PRICE_RANGE", "bid_price"): "at least 0 and below a thousand million",
+    ("PRICE_RANGE", "ask_price"): "at least 0 and below a thousand million",
+    ("CROSSED_NBBO", "ask_price"): "at least the bid_price of its line",
     ("CAST", "conditions"): "nothing, or whole numbers below 32768 between commas",
     ("CAST", "sip_timestamp"): "whole nanoseconds",
     ("CAST", "participant_timestamp"): "whole nanoseconds",
@@ -238,7 +243,7 @@ class FlatFile:
             return "O:, root, YYMMDD, C or P and 8 digits" if kind.is_option else "printable characters"
         if rule == "SIZE":
             return "whole contracts, 1 to 2147483647" if kind.is_option else "more than 0, at most 6 decimals"
-        if rule == "PRICE_RANGE":
+        if rule == "PRICE_RANGE" and column == "price":
             return f"{'at least' if kind.is_option else 'more than'} 0 and below a thousand million"
         return _EXPECTED.get((rule, column)) or _EXPECTED[rule, ""]
 

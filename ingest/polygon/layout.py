@@ -17,6 +17,9 @@ from ingest.polygon.line_kernel import ROLES
 
 _BOM = b"\xef\xbb\xbf"
 
+# Best bid and offer at the print, where somebody joined them to the vendor's trades: named as in its quotes.
+QUOTE = ("bid_price", "ask_price")
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -42,7 +45,7 @@ OPTIONS = Kind(
     "underlying",
     "options_trades",
     required=("ticker", "conditions", "correction", "exchange", "price", "sip_timestamp", "size"),
-    known=("participant_timestamp", "sequence_number", "decimal_size"),
+    known=("participant_timestamp", "sequence_number", "decimal_size", *QUOTE),
 )
 STOCKS = Kind(
     "stocks",
@@ -96,8 +99,8 @@ def read_header(line: bytes, kind: Kind | None = None) -> Layout:
     if twice:
         raise RefusedFile(f"columns were {listed(columns)}, expected each once; twice: {listed(twice)}")
     place = [columns.index(role) if role in columns else -1 for role in ROLES]
-    if kind.is_option:
-        place[ROLES.index("id")] = -1
+    for role in ("id",) if kind.is_option else QUOTE:
+        place[ROLES.index(role)] = -1
     known = {*kind.required, *kind.known}
     unknown = tuple(i for i, c in enumerate(columns) if c not in known)
     return Layout(kind, tuple(columns), np.array(place, dtype=np.int64), unknown)

@@ -16,16 +16,18 @@ from ingest.bronze_schema import PRICE_LIMIT, TS_EVENT_MAX_NS, TS_EVENT_MIN_NS
 # Columns that the kernel reads, as indexes into `place`: where each stands in the file, −1 when absent.
 ROLES = (
     "ticker", "conditions", "correction", "exchange", "price", "sip_timestamp", "size",
-    "participant_timestamp", "sequence_number", "decimal_size", "id",
-)  # fmt: skip
-(TICKER, CONDITIONS, CORRECTION, EXCHANGE, PRICE, SIP, SIZE, PARTICIPANT, SEQUENCE, DECIMAL_SIZE, ID) = range(
-    len(ROLES)
-)
-RULES = (
-    "", "LINE_LENGTH", "QUOTE", "ENCODING", "COLUMN_COUNT", "TICKER", "CAST", "TS_RANGE", "PRICE_RANGE", "SIZE", "ENUM",
+    "participant_timestamp", "sequence_number", "decimal_size", "id", "bid_price", "ask_price",
 )  # fmt: skip
 (
-    _FINE, LINE_LENGTH, QUOTE, ENCODING, COLUMN_COUNT, BAD_TICKER, CAST, TS_RANGE, PRICE_RANGE, BAD_SIZE, ENUM
+    TICKER, CONDITIONS, CORRECTION, EXCHANGE, PRICE, SIP, SIZE, PARTICIPANT, SEQUENCE, DECIMAL_SIZE, ID, BID, ASK
+) = range(len(ROLES))  # fmt: skip
+RULES = (
+    "", "LINE_LENGTH", "QUOTE", "ENCODING", "COLUMN_COUNT", "TICKER", "CAST", "TS_RANGE", "PRICE_RANGE", "SIZE", "ENUM",
+    "CROSSED_NBBO",
+)  # fmt: skip
+(
+    _FINE, LINE_LENGTH, QUOTE, ENCODING, COLUMN_COUNT, BAD_TICKER, CAST, TS_RANGE, PRICE_RANGE, BAD_SIZE, ENUM,
+    CROSSED_NBBO,
 ) = range(len(RULES))  # fmt: skip
 ABSENT = -1  # under a NULL: no such column holds a negative number
 STRIKE_DIGITS, DATE_DIGITS = 8, 6
@@ -40,7 +42,7 @@ _OK, _SYNTAX, _TOO_FINE, _TOO_LARGE = range(4)
 class Columns(NamedTuple):
     """Accepted rows by column, filled from the front; ``ABSENT`` stands for NULL.
 
-    ``ordinal`` is the 0-based data line. ``root`` is an index into the wanted roots. ``price`` counts 1e-9,
+    ``ordinal`` is the 0-based data line. ``root`` is an index into the wanted roots. Prices count 1e-9,
     ``size`` contracts or 1e-6 shares, ``strike`` 1e-3, ``expiry`` days since 1970-01-01. The lists end where
     ``…_end`` says, each starts where the one before ended.
     """
@@ -53,6 +55,8 @@ class Columns(NamedTuple):
     strike: np.ndarray
     right: np.ndarray
     price: np.ndarray
+    bid: np.ndarray
+    ask: np.ndarray
     size: np.ndarray
     exchange: np.ndarray
     sequence: np.ndarray
@@ -370,6 +374,25 @@ def _time(text, start, end):
 
 
 @njit(cache=True)
+def _price(text, start, end, is_positive):
+    """(rule, mantissa) of a price that is not negative and, when ``is_positive``, not 0."""
+    code, value = _decimal(text, start, end, 9)
+    if code in (_SYNTAX, _TOO_FINE):
+        return CAST, 0
+    if code == _TOO_LARGE or value < 0 or (value == 0 and is_positive):
+        return PRICE_RANGE, 0
+    return _FINE, value
+
+
+@njit(cache=True)
+def _quote(text, place, fields, field_ends):
+    """(rule, mantissa or ABSENT) of a bid or an ask that may be missing."""
+    if place < 0 or fields[place] == field_ends[place]:
+        return _FINE, ABSENT
+    return _price(text, fields[place], field_ends[place], False)
+
+
+@njit(cache=True)
 def _size(text, start, end, is_option):
     code, value = _decimal(text, start, end, 0 if is_option else 6)
     if code == _SYNTAX:
@@ -443,6 +466,7 @@ def parse_lines(
             rule = COLUMN_COUNT
         value_ts, value_recv, value_price, value_size = 0, ABSENT, 0, 0
         value_exchange, value_correction, value_sequence = ABSENT, ABSENT, ABSENT
+        value_bid, value_ask = ABSENT, ABSENT
         conditions_end, id_end = conditions_at, id_at
         if rule == _FINE:
             column = place[TICKER]
@@ -468,11 +492,15 @@ def parse_lines(
             rule, value_ts = _time(text, fields[column], field_ends[column])
         if rule == _FINE:
             column = place[PRICE]
-            code, value_price = _decimal(text, fields[column], field_ends[column], 9)
-            if code in (_SYNTAX, _TOO_FINE):
-                rule = CAST
-            elif code == _TOO_LARGE or value_price < 0 or (value_price == 0 and not is_option):
-                rule = PRICE_RANGE
+            rule, value_price = _price(text, fields[column], field_ends[column], not is_option)
+        if rule == _FINE:
+            column = place[BID]
+            rule, value_bid = _quote(text, column, fields, field_ends)
+        if rule == _FINE:
+            column = place[ASK]
+            rule, value_ask = _quote(text, column, fields, field_ends)
+            if rule == _FINE and value_ask != ABSENT and value_bid > value_ask:
+                rule = CROSSED_NBBO
         if rule == _FINE:
             column = place[SIZE]
             exact = place[DECIMAL_SIZE]
@@ -525,6 +553,7 @@ def parse_lines(
                 i += 2 if text[i] == 34 else 1  # a quote inside a quoted field is written twice
         rows.ts_event_ns[row], rows.ts_recv_ns[row], rows.ordinal[row] = value_ts, value_recv, ordinal
         rows.root[row], rows.price[row], rows.size[row] = root, value_price, value_size
+        rows.bid[row], rows.ask[row] = value_bid, value_ask
         rows.expiry[row], rows.strike[row], rows.right[row] = expiry, strike, right
         rows.exchange[row], rows.correction[row] = value_exchange, value_correction
         rows.sequence[row] = value_sequence

@@ -39,6 +39,8 @@ _RUN_SCHEMA = pa.schema(
         ("strike", pa.int32()),
         ("right", pa.uint8()),
         ("price", pa.int64()),
+        ("bid", pa.int64()),
+        ("ask", pa.int64()),
         ("size", pa.int64()),
         ("exchange", pa.int16()),
         ("conditions", pa.list_(pa.field("element", pa.int16(), nullable=False))),
@@ -148,6 +150,8 @@ class SortedRows:
                     pa.array(c.strike[part]),
                     pa.array(c.right[part]),
                     pa.array(c.price[part]),
+                    _nullable(c.bid[part]),
+                    _nullable(c.ask[part]),
                     pa.array(c.size[part]),
                     _nullable(c.exchange[part]),
                     conditions.take(indices),
@@ -212,10 +216,9 @@ class SortedRows:
         if self.kind.is_option:
             columns |= self._contract_columns(batch, schema)
             columns["size"] = columns["size"].cast(pa.int32())
-            nothing = pa.nulls(n, schema.field("opt_bid").type)
             columns |= {
-                "opt_bid": nothing,
-                "opt_ask": nothing,
+                "opt_bid": _decimals(columns["bid"], schema.field("opt_bid").type),
+                "opt_ask": _decimals(columns["ask"], schema.field("opt_ask").type),
                 "aggressor": pa.array(np.zeros(n, dtype=np.int8)),
             }
         else:
@@ -257,7 +260,8 @@ def empty_columns(rows: int) -> Columns:
     return Columns(
         ts_event_ns=array(np.int64), ts_recv_ns=array(np.int64), ordinal=array(np.int64), root=array(np.int16),
         expiry=array(np.int32), strike=array(np.int32), right=array(np.uint8), price=array(np.int64),
-        size=array(np.int64), exchange=array(np.int16), sequence=array(np.int64), correction=array(np.int8),
+        bid=array(np.int64), ask=array(np.int64), size=array(np.int64), exchange=array(np.int16),
+        sequence=array(np.int64), correction=array(np.int8),
         conditions_end=array(np.int32), id_end=array(np.int32),
         conditions=array(np.int16, 4 * rows + MAX_LINE_BYTES), id_bytes=array(np.uint8, 32 * rows + MAX_LINE_BYTES),
         line_start=array(np.int32), line_end=array(np.int32),

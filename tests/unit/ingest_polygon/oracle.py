@@ -15,6 +15,7 @@ STOCK_COLUMNS = [
     "sequence_number", "sip_timestamp", "size", "tape", "trf_id", "trf_timestamp",
 ]  # fmt: skip
 MORE_COLUMNS = ["participant_timestamp", "sequence_number", "decimal_size"]
+QUOTE_COLUMNS = ["bid_price", "ask_price"]  # of options
 MAX_LINE = 65_536
 MIN_NS, MAX_NS = 946_684_800 * 10**9, 4_102_444_800 * 10**9
 
@@ -111,6 +112,12 @@ def _row(line: bytes, columns: list[str], wanted: set[str], *, is_option: bool) 
         return None
     row["ts_event_ns"] = _time(value["sip_timestamp"])
     row["price"] = _price(value["price"], is_option=is_option)
+    if is_option:
+        bid, ask = (value.get(c, "") for c in QUOTE_COLUMNS)
+        row["opt_bid"] = _price(bid, is_option=True) if bid else None
+        row["opt_ask"] = _price(ask, is_option=True) if ask else None
+        if bid and ask and row["opt_bid"] > row["opt_ask"]:
+            raise _Bad("CROSSED_NBBO")
     row["size"] = _size(value["size"], value.get("decimal_size", ""), is_option=is_option)
     row["exchange"] = _optional(value["exchange"], 2**15)
     row["correction"] = _optional(value["correction"], 2**63)
@@ -123,7 +130,7 @@ def _row(line: bytes, columns: list[str], wanted: set[str], *, is_option: bool) 
     row["conditions"] = [_whole(c, 2**15) for c in conditions.split(",")] if conditions else None
     if not is_option:
         row["trade_id"] = value["id"] or None
-    known = {*(OPTION_COLUMNS if is_option else STOCK_COLUMNS), *MORE_COLUMNS}
+    known = {*(OPTION_COLUMNS + QUOTE_COLUMNS if is_option else STOCK_COLUMNS), *MORE_COLUMNS}
     row["_extra"] = {c: v for c, v in value.items() if c not in known} or None
     return row
 

@@ -89,6 +89,47 @@ def test_tickers_that_look_like_nothing_are_tickers(ticker: str) -> None:
     assert len(parsed.accepted) == 1
 
 
+QUOTED_HEADER = OPTIONS_HEADER + ",bid_price,ask_price"
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "expected"),
+    [
+        ("0.84", "0.87", (Decimal("0.84"), Decimal("0.87"))),
+        ("0.85", "0.85", (Decimal("0.85"), Decimal("0.85"))),  # locked, not crossed
+        ("0", "0.05", (0, Decimal("0.05"))),
+        ("", "0.87", (None, Decimal("0.87"))),
+        ("0.84", "", (Decimal("0.84"), None)),
+        ("", "", (None, None)),
+        ("0.850000001", "0.85", "CROSSED_NBBO"),
+        ("0.05", "0", "CROSSED_NBBO"),
+        ("-0.01", "0.05", "PRICE_RANGE"),
+        ("0.01", "1000000000", "PRICE_RANGE"),
+        ("x", "0.05", "CAST"),
+        ("0.01", "0.0000000001", "CAST"),
+    ],
+)
+def test_a_quote_beside_an_option_print_is_kept_and_never_crossed(
+    bid: str, ask: str, expected: tuple | str
+) -> None:
+    row, rule = one(f"{GOOD},{bid},{ask}", QUOTED_HEADER)
+    assert (rule or (row["opt_bid"], row["opt_ask"])) == expected
+    assert row is None or row["_extra"] is None
+
+
+def test_a_crossed_quote_is_told_with_both_its_sides(tmp_path: Path) -> None:
+    parsed = parse(f"{QUOTED_HEADER}\n{GOOD},0.9,0.8\n")
+    assert parsed.file.broken == {("CROSSED_NBBO", "ask_price"): 1}
+    (reason,) = parsed.file._examples.values()
+    assert reason == "ask_price was '0.8', expected at least the bid_price of its line"
+
+
+def test_a_quote_column_of_stock_trades_is_one_that_bronze_does_not_know() -> None:
+    more = STOCKS.replace("trf_timestamp\n", "trf_timestamp,bid_price\n").replace("0,0\n", "0,0,9\n")
+    (row,) = parse(more, wanted=("NA",)).accepted.values()
+    assert row["_extra"] == {"bid_price": "9"}
+
+
 def test_columns_are_found_by_name_in_any_order() -> None:
     rows = [dict(zip(OPTIONS_HEADER.split(","), line.split(","), strict=True)) for line in [GOOD] * 3]
     names = ["size", "price", "ticker", "sip_timestamp", "exchange", "conditions", "correction"]
