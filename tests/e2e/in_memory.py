@@ -16,10 +16,18 @@ from lake import calendar
 from lake.params import ParamSet
 from lake.views import columns, literal, quote
 from tests.conftest import PROJECT_DIR
-from tests.fixtures.bronze import MBP10, TRADES
+from tests.e2e.market import Day, option_row, spy_row
+from tests.fixtures.bronze import MBP10, OPTIONS_TRADES, STOCKS_TRADES, TRADES
 from tests.oracle import worlds
 
-SOURCES = {"futures_trades": "trades", "futures_mbp10": "mbp10"}
+# What is landed: its key in the path, and the key's value.
+SOURCES = {
+    "futures_trades": ("symbol", "ES"),
+    "futures_mbp10": ("symbol", "ES"),
+    "options_trades": ("underlying", "SPY"),
+    "stocks_trades": ("symbol", "SPY"),
+}
+WITH_KNOWN_GAPS = ("futures_trades", "futures_mbp10")
 
 
 @dataclass
@@ -55,7 +63,7 @@ class Pipeline:
     """Every dataset of the project for one param set; ``con`` has them by their own names.
 
     ``manifest`` is of a project compiled for a database in memory. A market is a pair of lists, trades and book
-    records of the oracle, each event with its ``contract``, in total order.
+    records of the oracle, each event with its ``contract``, in total order; option and SPY prints beside it.
     """
 
     def __init__(self, manifest: Mapping[str, Any], param_set: ParamSet) -> None:
@@ -86,21 +94,32 @@ class Pipeline:
         self,
         events: tuple[Sequence[dict], Sequence[dict]],
         *,
+        options: Sequence[dict] = (),
+        spy: Sequence[dict] = (),
         gaps: Sequence[tuple[str, int, int]] = (),
         f_last_absent: bool = False,
     ) -> None:
-        """Put these trades and records into bronze, in place of what was there, with what a delivery says of them:
-        (contract, from_ns, to_ns) that is missing, and whether it marks no event ends."""
+        """Put these trades, records, option and SPY prints into bronze, in place of what was there, with what a
+        delivery says of them: (contract, from_ns, to_ns) that is missing, and whether it marks no event ends."""
         known = json.dumps({"gaps": [*gaps], "f_last_absent": f_last_absent})
-        for source in SOURCES:
+        for source in WITH_KNOWN_GAPS:
             self.con.execute(f"set variable known_{source} = {literal(known)}")
-        tables = {"trades": bronze_trades(events[0]), "mbp10": bronze_records(events[1])}
-        for source, name in SOURCES.items():
-            self.con.register(f"landed_{name}", tables[name])
+        tables = {
+            "futures_trades": bronze_trades(events[0]),
+            "futures_mbp10": bronze_records(events[1]),
+            "options_trades": bronze_rows(map(option_row, options), OPTIONS_TRADES),
+            "stocks_trades": bronze_rows(map(spy_row, spy), STOCKS_TRADES),
+        }
+        for source, (key, value) in SOURCES.items():
+            self.con.register(f"landed_{source}", tables[source])
             self.con.execute(
-                f"create or replace view bronze.{source} as select *, 'ES' as symbol, date '1970-01-01' as date, "
-                f"0 as hour_utc, false as is_shared_hour, false as is_superseded from landed_{name}"
+                f"create or replace view bronze.{source} as select *, '{value}' as {key}, date '1970-01-01' as date, "
+                f"0 as hour_utc, false as is_shared_hour, false as is_superseded from landed_{source}"
             )
+
+    def land(self, day: Day) -> None:
+        """Put a day's events into bronze, in place of what was there."""
+        self.market((day.trades, day.records), options=day.options, spy=day.spy)
 
     def build(self, date: str, *, keep: Collection[str] = (), only: Collection[str] | None = None) -> None:
         """Build one session's partition of every model in order, but for those in ``keep``, which stay as they are;
@@ -154,7 +173,7 @@ class Pipeline:
         count = reads.get("sessions_before", 0)
         if isinstance(count, str):
             count = self.param_set.values[count]
-        return [*calendar.load().before(date, count), date]
+        return [*calendar.load().before(date, count), *([date] if reads.get("own", True) else [])]
 
     def _create(self, model: Model) -> None:
         if not model.is_dataset:
@@ -228,3 +247,9 @@ def bronze_records(records: Iterable[dict]) -> pa.Table:
     table = worlds.mbp10_table(records)
     contracts = pa.array([r["contract"] for r in records], pa.string())
     return table.set_column(table.schema.get_field_index("contract"), "contract", contracts)
+
+
+def bronze_rows(rows: Iterable[dict], schema: pa.Schema) -> pa.Table:
+    """Rows of a text source, in file order: what a row leaves out is NULL."""
+    lineage = {"ts_recv_ns": None, "source": "sim", "delivery_id": "0123456789abcdef"}
+    return pa.Table.from_pylist([{**lineage, **row} for row in rows], schema=schema)

@@ -7,6 +7,7 @@ import itertools
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 
 from tests.conftest import PROJECT_DIR
 from tests.fixtures.bronze import Delivery
@@ -32,8 +33,10 @@ def calendar() -> dict[str, dict]:
 
 @dataclass
 class Day:
-    """One session's events as they were landed, in total order; each knows its ``contract``.
+    """One session's events as they were landed, in total order; each of futures knows its ``contract``.
 
+    ``options`` and ``spy`` are prints of `tests/oracle/option_worlds.py`, an option's with the aggressor that the tick
+    test leaves it with.
     ``gaps`` of the book and ``trade_gaps`` are (contract, from_ns, to_ns, reason); ``f_last_absent``: no record marks
     the end of an event.
     """
@@ -41,6 +44,8 @@ class Day:
     session: dict
     trades: list[dict]
     records: list[dict] = field(default_factory=list)
+    options: list[dict] = field(default_factory=list)
+    spy: list[dict] = field(default_factory=list)
     gaps: Sequence[tuple[str, int, int, str]] = ()
     trade_gaps: Sequence[tuple[str, int, int, str]] = ()
     f_last_absent: bool = False
@@ -71,7 +76,12 @@ class Day:
 
     def delivery(self, name: str | None = None) -> Delivery:
         """The day as one delivery; a second ``name`` delivers the same rows again."""
-        rows = {"trades": [trade_row(t) for t in self.trades], "mbp10": [book_row(r) for r in self.records]}
+        rows = {
+            "trades": [trade_row(t) for t in self.trades],
+            "mbp10": [book_row(r) for r in self.records],
+            "options_trades": [option_row(o) for o in self.options],
+            "stocks_trades": [spy_row(s) for s in self.spy],
+        }
         key = {"key": {"symbol": "ES"}}
         gaps = {
             name: [key | {"contract": c, "from_ns": a, "to_ns": b, "reason": why} for c, a, b, why in found]
@@ -86,7 +96,7 @@ class Day:
     def hour_again(self, hour_ns: int, name: str) -> Delivery:
         """One UTC hour of the day in a delivery of its own: copies of what the day's own delivery holds."""
         again = Day(self.session, *([e for e in es if e["ts_event_ns"] // HOUR_NS == hour_ns // HOUR_NS]
-                                    for es in (self.trades, self.records)),
+                                    for es in (self.trades, self.records, self.options, self.spy)),
                     f_last_absent=self.f_last_absent)  # fmt: skip
         return again.delivery(name)
 
@@ -114,6 +124,23 @@ def book_row(record: dict) -> dict:
             row[f"{side}_px_{k:02d}"], row[f"{side}_sz_{k:02d}"] = tick, size
             row[f"{side}_ct_{k:02d}"] = min(size, 1)
     return row
+
+
+def option_row(option: dict) -> dict:
+    """An option print of the oracle as a row of bronze. What the vendor states is ``stated`` where it is given, else
+    the aggressor itself; a 0 stays 0 only where the tick test finds none either."""
+    kept = ("ts_event_ns", "ordinal", "option_symbol", "exp_date", "right", "price", "size")
+    return {
+        **{k: option[k] for k in kept},
+        "strike": Decimal(option["strike_milli"]) / 1000,
+        "aggressor": option.get("stated", option["aggressor"]),
+    }
+
+
+def spy_row(spy: dict) -> dict:
+    """A SPY print of the oracle as a row of bronze."""
+    kept = ("ts_event_ns", "ordinal", "price", "size", "conditions", "correction")
+    return {**{k: spy[k] for k in kept}, "trade_id": str(spy["ordinal"])}
 
 
 def in_order(*streams: Iterable[dict]) -> list[dict]:

@@ -30,7 +30,7 @@ ONE = f"observation_id = (select min(observation_id) from {FEATURES})"
 DEFECTS: dict[str, list[str]] = {
     "assert_outright_prices_are_whole_ticks": [
         "create or replace view bronze.futures_trades as "
-        "select * replace (cast(price + 0.1 as decimal(18, 9)) as price) from landed_trades, "
+        "select * replace (cast(price + 0.1 as decimal(18, 9)) as price) from landed_futures_trades, "
         "(select 'ES' as symbol, date '1970-01-01' as date, 0 as hour_utc, false as is_shared_hour, "
         "false as is_superseded)",
     ],
