@@ -35,8 +35,7 @@ def calendar() -> dict[str, dict]:
 class Day:
     """One session's events as they were landed, in total order; each of futures knows its ``contract``.
 
-    ``options`` and ``spy`` are prints of `tests/oracle/option_worlds.py`, an option's with the aggressor that the tick
-    test leaves it with.
+    ``options`` and ``spy`` are prints of `tests/oracle/option_worlds.py` as the vendor sends them.
     ``gaps`` of the book and ``trade_gaps`` are (contract, from_ns, to_ns, reason); ``f_last_absent``: no record marks
     the end of an event.
     """
@@ -127,13 +126,12 @@ def book_row(record: dict) -> dict:
 
 
 def option_row(option: dict) -> dict:
-    """An option print of the oracle as a row of bronze. What the vendor states is ``stated`` where it is given, else
-    the aggressor itself; a 0 stays 0 only where the tick test finds none either."""
-    kept = ("ts_event_ns", "ordinal", "option_symbol", "exp_date", "right", "price", "size")
+    """An option print of the oracle as a row of bronze."""
+    kept = ("ts_event_ns", "ordinal", "option_symbol", "exp_date", "right", "price", "size", "correction")
     return {
-        **{k: option[k] for k in kept},
+        **{k: option[k] for k in (*kept, "opt_bid", "opt_ask")},
         "strike": Decimal(option["strike_milli"]) / 1000,
-        "aggressor": option.get("stated", option["aggressor"]),
+        "aggressor": option["stated_aggressor"],
     }
 
 
