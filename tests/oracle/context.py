@@ -1,8 +1,10 @@
-"""Distance, minutes and the two pressures of the mechanics set (spec §7.7)."""
+"""Geometry, the clock and the ranges of the day, and two of the pressures (spec §7.7)."""
 
 import math
 
-from .rules import DEFAULT, MINUTE_NS, TICK_POINTS, clip, direction_sign, last_trade_before
+from .bars import atr_points
+from .levels import range_rows, session_close_ns
+from .rules import DEFAULT, EPS, MINUTE_NS, TICK_POINTS, clip, direction_sign, last_trade_before
 
 
 def distance_columns(trades: list[dict], point: dict) -> dict:
@@ -15,6 +17,38 @@ def distance_columns(trades: list[dict], point: dict) -> dict:
         "distance": abs(signed),
         "distance_pct": abs(signed) / (spot_tick * TICK_POINTS),
     }
+
+
+def geometry_row(session_trades: list[dict], point: dict) -> dict:
+    """§7.7: every column of the group geometry; x_atr = x / (atr + eps), NULL without an ATR."""
+    place = distance_columns(session_trades, point)
+    atr = atr_points(session_trades, point["asof_ns"])
+    return {
+        "distance_signed": place["distance_signed"],
+        "distance_pct": place["distance_pct"],
+        "distance_atr": None if atr is None else place["distance"] / (atr + EPS),
+        "distance_signed_atr": None if atr is None else place["distance_signed"] / (atr + EPS),
+        "atr": atr,
+    }
+
+
+def context_row(session: dict, session_trades: list[dict], point: dict, p: dict = DEFAULT) -> dict:
+    """§7.7: the clock, and level_price - X for the highs and lows of the pre-market and the opening range while they
+    are valid (§5.4), whatever kinds of level the set has."""
+    asof, close = point["asof_ns"], session_close_ns(session, p)
+    opened = session["rth_open_ns"]
+    rows = range_rows("PM", session_trades, session["premarket_open_ns"], opened, close)
+    rows += range_rows("OR", session_trades, opened, opened + 15 * MINUTE_NS, close)
+    valid = {r["level_kind_name"]: r for r in rows if r["valid_from_ns"] <= asof < r["valid_to_ns"]}
+    atr = atr_points(session_trades, asof)
+    row = minutes_columns(point, opened)
+    for name in ("PM_HIGH", "PM_LOW", "OR_HIGH", "OR_LOW"):
+        away = (point["level_tick"] - valid[name]["level_tick"]) * TICK_POINTS if name in valid else None
+        row[f"dist_to_{name.lower()}"] = away
+        if name.startswith("PM"):
+            known = away is not None and atr is not None
+            row[f"dist_to_{name.lower()}_atr"] = away / (atr + EPS) if known else None
+    return row
 
 
 def minutes_columns(point: dict, rth_open_ns: int) -> dict:
