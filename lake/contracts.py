@@ -53,16 +53,35 @@ def features(models_dir: Path = MODELS_DIR) -> dict[str, Any]:
 def _features(models: list[dict]) -> dict[str, Any]:
     contracts: dict[str, object] = {}
     for model in models:
-        meta = model.get("config", {}).get("meta", {})
-        folder = meta.get("folder", "")
-        if not folder.startswith(TRAINING_FOLDER):
-            continue
-        columns = [_column(model["name"], column) for column in model["columns"]]
-        contracts[folder.removeprefix(TRAINING_FOLDER)] = {
-            "version": meta["semantic_version"],
-            "columns": columns,
-        }
+        for version in of_versions(model):
+            meta = version["config"]["meta"]
+            folder = meta.get("folder", "")
+            if folder.startswith(TRAINING_FOLDER):
+                contracts[folder.removeprefix(TRAINING_FOLDER)] = {
+                    "version": meta["semantic_version"],
+                    "columns": [_column(model["name"], column) for column in version["columns"]],
+                }
     return dict(sorted(contracts.items()))
+
+
+def of_versions(model: dict) -> list[dict]:
+    """The versions of a model's YAML, each with the columns and the ``config.meta`` that dbt gives it: the model's,
+    narrowed by ``include`` and ``exclude`` and overlaid by the version's own. One without versions is its own."""
+    found = []
+    for version in model.get("versions", [{}]):
+        columns = model.get("columns", [])
+        for chosen in version.get("columns", [{"include": "all"}]):
+            named = chosen.get("include", [])
+            columns = [
+                c
+                for c in columns
+                if (named in ("all", "*") or c["name"] in named)
+                and c["name"] not in chosen.get("exclude", [])
+            ]
+        config = model.get("config", {})
+        meta = {**config.get("meta", {}), **version.get("config", {}).get("meta", {})}
+        found.append({"v": version.get("v"), "columns": columns, "config": {**config, "meta": meta}})
+    return found
 
 
 def schemas(models_dir: Path = MODELS_DIR, params_dir: Path = params.PARAMS_DIR) -> dict[str, Schema]:

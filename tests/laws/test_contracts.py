@@ -282,7 +282,11 @@ def test_schemas_follow_the_model_yaml_and_the_params(tmp_path: Path):
     assert contracts.schemas(tmp_path / "models") == contracts.schemas()
 
     training_yaml = tmp_path / "models" / "gold" / "market" / "train_signals.yml"
-    training_yaml.write_text(training_yaml.read_text().replace("name: tape_velocity\n", "name: tape_speed\n"))
+    training_yaml.write_text(
+        training_yaml.read_text()
+        .replace("name: tape_velocity,", "name: tape_speed,")
+        .replace(" tape_velocity,", " tape_speed,")
+    )
     with open(tmp_path / "params" / "default.yaml", "a") as f:
         f.write("W_new: 1.5\n")
     changed = contracts.schemas(tmp_path / "models", tmp_path / "params")
@@ -298,17 +302,18 @@ def test_schemas_follow_the_model_yaml_and_the_params(tmp_path: Path):
 def test_a_version_stores_the_columns_that_its_contract_promises():
     """The set's own YAML and that of its training table say the same of every column that both have."""
     found = [
-        model
+        version
         for path in contracts.MODELS_DIR.rglob("*.yml")
         for model in (yaml.safe_load(path.read_text()) or {}).get("models", [])
-        if model.get("config", {}).get("meta", {}).get("writes_manifest")
+        for version in contracts.of_versions(model)
+        if version["config"]["meta"].get("writes_manifest")
     ]
     promised = contracts.features()
-    assert {Path(m["config"]["meta"]["folder"]).name for m in found} == set(promised)
-    for model in found:
-        meta = model["config"]["meta"]
+    assert {Path(v["config"]["meta"]["folder"]).name for v in found} == set(promised)
+    for version in found:
+        meta = version["config"]["meta"]
         contract = promised[Path(meta["folder"]).name]
-        stored = [contracts._column(model["name"], column) for column in model["columns"]]
+        stored = [contracts._column(version["v"], column) for column in version["columns"]]
         assert meta["semantic_version"] == contract["version"]
         assert stored == [column for column in contract["columns"] if column["role"] != "label"]
 

@@ -221,3 +221,30 @@ def test_a_repeated_key_is_found(day, manifest: dict[str, Any]):
     day.execute(f"insert into {TOUCHES} select * from {TOUCHES} limit 1")
     assert len(day.execute(node["compiled_code"]).fetchall()) == 1
     day.execute("rollback")
+
+
+@pytest.mark.parametrize("name", ["touch_features_v1_0", "train_signals_v1_0"])
+def test_a_value_that_its_column_does_not_declare_is_found(day, manifest: dict[str, Any], name: str):
+    """NULL without a reason, and a word that is none of its domain; each row says of which column."""
+    (node,) = [
+        n
+        for n in manifest["nodes"].values()
+        if n.get("test_metadata", {}).get("name") == "declared_values"
+        and manifest["nodes"][n["attached_node"]]["alias"] == name
+    ]
+    query, table = node["compiled_code"], f"{'gold' if name.startswith('train') else 'silver'}.{name}"
+    assert day.execute(query).fetchall() == []
+    for column, value, found in (
+        ("distance", "null", ["distance is NULL, "]),
+        ("barrier_delta_liq", "null", []),  # not observable
+        ("barrier_state", "'SOLID'", ["barrier_state is outside its domain, "]),
+        ("barrier_state", "null", ["barrier_state is NULL, "]),
+        ("direction_sign", "0", ["direction_sign is outside its domain, "]),
+    ):
+        day.execute("begin")
+        day.execute(
+            f"update {table} set {column} = {value} where observation_id = (select min(observation_id) from {table})"
+        )
+        broken = [row[-1] for row in day.execute(query).fetchall()]
+        day.execute("rollback")
+        assert broken == found, column
