@@ -104,7 +104,8 @@ with_ratio as (
     select
         with_spot.*,
         ratios.es_spy_ratio,
-        ratios.ratio_source
+        ratios.ratio_source,
+        ratios.max_input_ts_ns as ratio_ts_ns
     {{ asof_left(
         'with_spot', 'ratios', on=['session_date'], left_time='asof_ns', right_time='asof_ns'
     ) }}
@@ -140,6 +141,7 @@ select
     spot_ts_ns,
     es_spy_ratio,
     ratio_source,
+    ratio_ts_ns,
 
     -- lineage of the definition
     universe_version,

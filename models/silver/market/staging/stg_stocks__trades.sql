@@ -59,7 +59,16 @@ first_copies as (
 
 deduplicated as (
 
-    select symbol, ts_event_ns, ordinal, price, size, exchange, trade_id, correction
+    select
+        symbol,
+        ts_event_ns,
+        ordinal,
+        price,
+        size,
+        exchange,
+        trade_id,
+        conditions,
+        correction
     from single_delivery
 
     union all
@@ -73,6 +82,7 @@ deduplicated as (
         size,
         exchange,
         trade_id,
+        conditions,
         correction
     from first_copies
     where delivery_order = 1
@@ -95,7 +105,8 @@ select
     deduplicated.size,
 
     -- flags
-    coalesce(deduplicated.correction, 0) as correction
+    coalesce(deduplicated.correction, 0) as correction,
+    coalesce(array_contains(deduplicated.conditions, 37), false) as is_odd_lot
 from deduplicated
 inner join session
     on deduplicated.ts_event_ns >= session.globex_open_ns
