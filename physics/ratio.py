@@ -81,7 +81,7 @@ def _medians(ts, rank, ordered, first_ns, seconds, asof, count, median):
 
 
 @njit([types.void(I64, I64, types.int64[::1])], cache=True)
-def _last_before(ts, trade_ts, found):
+def last_before(ts, trade_ts, found):
     """Row of the last trade strictly before each ``ts``, -1 where there is none. Both ascending."""
     at = 0
     for i in range(ts.size):
@@ -117,7 +117,7 @@ def live_ratio(
         )
     trade_ts, tick = column(trades, "ts_event_ns", np.int64), column(trades, "tick", np.int32)
     before = np.empty(ts.size, np.int64)
-    _last_before(ts, trade_ts, before)
+    last_before(ts, trade_ts, before)
     quoted = (ts >= globex_open_ns) & (ts < globex_close_ns)
     quoted &= (ts < globex_open_ns + 2 * HOUR_NS) | (ts >= premarket_open_ns)
     quoted &= before >= 0

@@ -60,14 +60,20 @@ def range_rows(name: str, trades: list[dict], start: int, end: int, valid_to: in
 
 
 def level_rows(
-    session: dict, session_trades: list[dict], earlier_bars_120s: list[list[dict]] = (), p: dict = DEFAULT
+    session: dict,
+    session_trades: list[dict],
+    earlier_bars_120s: list[list[dict]] = (),
+    p: dict = DEFAULT,
+    *,
+    ratio_asof=lambda t_ns: 10.0,
 ) -> list[dict]:
     """§5.4: every level row of a session, sorted by (valid_from, kind, tick).
 
     `session` holds the instants of dim_session. `session_trades` are its front trades; `earlier_bars_120s`
     the two-minute bars of the same contract in the sessions before it, one list for each, oldest first, of
     which the last SMA_WARMUP_DAYS are used. PM and OR give one row for their whole validity; the dynamic
-    kinds one row per whole minute m from events before m, valid on [m, m + 60 s).
+    kinds one row per whole minute m from events before m, valid on [m, m + 60 s). `ratio_asof(t_ns)` is the
+    ES/SPY ratio as of an instant: each row stores that of its `valid_from_ns`.
     """
     trades = trades_within(session_trades, session["globex_open_ns"], session["globex_close_ns"])
     start = session_start_ns(session, p)
@@ -108,4 +114,6 @@ def level_rows(
                 for tick in range(spot["tick"] - ROUND_REACH_TICKS, spot["tick"] + ROUND_REACH_TICKS + 1):
                     if tick % ROUND_STEP_TICKS == 0:
                         rows.append(level_row("ROUND", tick, m, until, True))
+    for row in rows:
+        row["es_spy_ratio"] = ratio_asof(row["valid_from_ns"])
     return sorted(rows, key=lambda row: (row["valid_from_ns"], row["level_kind"], row["level_tick"]))
