@@ -141,13 +141,20 @@ def label_rows(
     points: list[dict],
     p: dict = DEFAULT,
     *,
-    ratio: float = 10.0,
+    ratio_asof=lambda t_ns: 10.0,
     manifest_gaps: tuple = (),
 ) -> list[dict]:
     """§12: labels of all points of a session, with cluster_size (ok events of the same kind, direction,
-    cluster and stage) and sample_weight = 1 / cluster_size on `ok` rows."""
+    cluster and stage) and sample_weight = 1 / cluster_size on `ok` rows. Thresholds by the ratio as of u."""
     rows = [
-        label_row(session_trades, session, point, p, ratio=ratio, manifest_gaps=manifest_gaps)
+        label_row(
+            session_trades,
+            session,
+            point,
+            p,
+            ratio=ratio_asof(point["label_start_ns"]),
+            manifest_gaps=manifest_gaps,
+        )
         for point in points
     ]
 

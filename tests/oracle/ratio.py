@@ -1,5 +1,6 @@
 """The ES/SPY ratio of each second (spec market 5.2)."""
 
+import bisect
 import statistics
 
 from .rules import MINUTE_NS, SECOND_NS, last_trade_before
@@ -31,9 +32,10 @@ def pairs(spy: list[dict], trades: list[dict], session: dict) -> list[dict]:
 
 def medians(paired: list[dict], from_ns: int, until_ns: int) -> list[dict]:
     """§5.2: the whole seconds g of [from, until) with >= 5 pairs in [g - 60 s, g), with their median."""
+    times = [pair["ts_event_ns"] for pair in paired]
     rows = []
     for g in range(from_ns, until_ns, SECOND_NS):
-        window = [pair for pair in paired if g - MINUTE_NS <= pair["ts_event_ns"] < g]
+        window = paired[bisect.bisect_left(times, g - MINUTE_NS) : bisect.bisect_left(times, g)]
         if len(window) >= 5:
             rows.append(
                 {
