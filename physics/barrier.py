@@ -8,11 +8,13 @@ import numpy as np
 import pyarrow as pa
 from numba import njit, types
 
-from physics.book import DEPTH, LEVELS, SIDES
-from physics.columns import I8, I32, I64, Batches, batches, column, nullable_column, nulled
+from physics.asof import LEVEL_COLUMNS, NONE, SCALAR_COLUMNS, StatesAsof
+from physics.book import SIDES
+from physics.columns import I64, Batches, batches, column, nulled
 from physics.order import require_batch_sorted
 from physics.tape import on_grid
 from physics.units import MS_NS, SECOND_NS, window_ns
+from physics.zone import ZoneTotals
 
 CHANGE_MIN = (1, 3, 5)
 EPS = 1e-6
@@ -47,238 +49,7 @@ BARRIER_PHYSICS_SCHEMA = pa.schema(
 POINT_COLUMNS = ("observation_id", "asof_ns", "level_tick", "direction_sign")
 TAPE_COLUMNS = ("ts_event_ns", "side", "tick", "delta")
 TRADE_COLUMNS = ("ts_event_ns", "tick", "size", "aggressor")
-STATE_COLUMNS = (
-    "cell_end_ns",
-    "last_record_ns",
-    "state_ts_ns",
-    "segment_id",
-    "segment_start_ns",
-    "is_broken",
-    "invalid_since_ns",
-    "closed_cover_ns",
-    "entry_segment_end_ns",
-    *(f"{side}_{what}_{k}" for side in SIDES for what in ("tick", "size") for k in LEVELS),
-)
-
-_NONE = -(2**62)
-
-
-@njit(cache=True)
-def _read_edge(e, edge_low, edge_side, low, width, running, out):
-    zone = out[e, 0]
-    first = 2 * (edge_side[e] * width + edge_low[e] - low)
-    up = down = 0
-    for k in range(zone):
-        up += running[first + 2 * k]
-        down += running[first + 2 * k + 1]
-    out[e, 0], out[e, 1] = up, down
-
-
-@njit(
-    [
-        types.UniTuple(types.int64, 2)(
-            *(I64, I8, I32, I32),
-            *(I64, I64, I64, types.int64, types.int64, types.int64),
-            *(types.int64[::1], types.int64[:, ::1], types.int64),
-        )
-    ],
-    cache=True,
-)
-def _sum_to_edges(
-    ts, side, tick, delta, edge_ns, edge_low, edge_side, at, low, width, running, out, previous
-):
-    """Advance the running sums per (side, tick) over rows in order, and read them at each edge that is
-    passed.
-
-    ``running[2 * (side * width + tick - low)]`` holds the increases at a price, the slot after it the
-    decreases. Edges ascend in time; ``out[e]`` holds the zone's width in and its two sums over every row
-    before edge ``e`` out. Returns (next edge, first row whose time is before the one before it, or -1).
-    """
-    next_ns = edge_ns[at] if at < edge_ns.size else 2**62
-    for i in range(ts.size):
-        t = ts[i]
-        if t < previous:
-            return at, i
-        previous = t
-        if t >= next_ns:
-            while at < edge_ns.size and edge_ns[at] <= t:
-                _read_edge(at, edge_low, edge_side, low, width, running, out)
-                at += 1
-            next_ns = edge_ns[at] if at < edge_ns.size else 2**62
-        k = np.int64(tick[i]) - low
-        if 0 <= k < width:
-            d = np.int64(delta[i])
-            running[2 * (side[i] * width + k) + (d < 0)] += abs(d)
-    return at, -1
-
-
-@njit(
-    [types.void(types.int64, I64, I64, types.int64, types.int64, types.int64[::1], types.int64[:, ::1])],
-    cache=True,
-)
-def _read_rest(at, edge_low, edge_side, low, width, running, out):
-    for e in range(at, edge_low.size):
-        _read_edge(e, edge_low, edge_side, low, width, running, out)
-
-
-class ZoneSums:
-    """Sums of increases and of decreases near a level, over [asof - window, asof), for many points in one
-    pass.
-
-    ``asof`` and ``level_tick`` are (p,) int64 in any order, ``side`` (p,) is 0 or 1; the zone is
-    |tick - level_tick| <= ``zone_ticks``. Feed rows in time order with ``update(ts, side, tick, delta)``,
-    then read ``finish()``: (p,) increases and (p,) decreases, both >= 0. A row exactly at asof - window
-    counts, one at asof doesn't. Cost: one step a row, and two zone widths a point; memory: the span of the
-    levels, not of the rows.
-    """
-
-    def __init__(
-        self, asof: np.ndarray, level_tick: np.ndarray, side: np.ndarray, *, zone_ticks: int, window_ns: int
-    ) -> None:
-        edges = np.concatenate([asof - window_ns, asof])
-        self._order = np.argsort(edges, kind="stable")
-        self._edge_ns = edges[self._order]
-        lows = level_tick - zone_ticks
-        self._edge_low = np.concatenate([lows, lows])[self._order]
-        self._edge_side = np.concatenate([side, side]).astype(np.int64)[self._order]
-        self._low = int(lows.min()) if lows.size else 0
-        self._width = int(lows.max()) - self._low + 2 * zone_ticks + 1 if lows.size else 0
-        self._running = np.zeros(4 * self._width, np.int64)
-        self._out = np.zeros((edges.size, 2), np.int64)
-        self._out[:, 0] = 2 * zone_ticks + 1
-        self._at = 0
-        self._previous = _NONE
-
-    def update(self, ts: np.ndarray, side: np.ndarray, tick: np.ndarray, delta: np.ndarray) -> None:
-        """Next rows: ``ts`` int64, ``side`` int8, ``tick`` and ``delta`` int32. ValueError when times go
-        back.
-        """
-        self._at, disorder = _sum_to_edges(
-            ts,
-            side,
-            tick,
-            delta,
-            self._edge_ns,
-            self._edge_low,
-            self._edge_side,
-            self._at,
-            self._low,
-            self._width,
-            self._running,
-            self._out,
-            self._previous,
-        )
-        if disorder >= 0:
-            raise ValueError(
-                f"ts_event_ns was {ts[disorder]} in row {disorder} after a later one, expected non-decreasing times; "
-                "sort the rows by them"
-            )
-        if ts.size:
-            self._previous = int(ts[-1])
-
-    def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """Increases and decreases of every point, in the order the points were given."""
-        _read_rest(
-            self._at, self._edge_low, self._edge_side, self._low, self._width, self._running, self._out
-        )
-        self._at = self._edge_ns.size
-        sums = np.empty_like(self._out)
-        sums[self._order] = self._out
-        points = len(sums) // 2
-        window = sums[points:] - sums[:points]
-        return window[:, 0], window[:, 1]
-
-
-class StatesAsof:
-    """The states rows that hold at given instants, picked out of a stream of states.
-
-    ``times`` are multiples of the grid, ascending and unique. After ``update(batch)`` over all states and
-    ``finish()``, ``known`` tells where there was a row; ``rows[name]`` is (len(times),) for every scalar
-    column, with `_NONE` for null; ``ticks`` and ``sizes`` are (2, len(times), 10), best level first, a size
-    of 0 where there is no level.
-    """
-
-    def __init__(self, times: np.ndarray) -> None:
-        self.times = times
-        self.known = np.zeros(times.size, bool)
-        self.rows = {name: np.full(times.size, _NONE, np.int64) for name in STATE_COLUMNS[1:9]}
-        self.ticks = np.zeros((2, times.size, DEPTH), np.int32)
-        self.sizes = np.zeros((2, times.size, DEPTH), np.int32)
-        self.segment_ends: list[np.ndarray] = []
-        self._last: pa.RecordBatch | None = None
-        self._done = 0
-
-    def update(self, batch: pa.RecordBatch) -> None:
-        """Next states. ValueError when cells don't strictly ascend."""
-        if batch.num_rows == 0:
-            return
-        cells = column(batch, "cell_end_ns", np.int64)
-        before = column(self._last, "cell_end_ns", np.int64)[0] if self._last is not None else _NONE
-        if cells[0] <= before or (np.diff(cells) <= 0).any():
-            raise ValueError(
-                "cell_end_ns of the states did not strictly ascend, expected one row per cell in order"
-            )
-        self._fill_from_last(int(np.searchsorted(self.times, cells[0], "left")))
-        upto = int(np.searchsorted(self.times, cells[-1], "left"))
-        if upto > self._done:
-            at = np.searchsorted(cells, self.times[self._done : upto], "right") - 1
-            self._take(batch, at, slice(self._done, upto))
-            self._done = upto
-        ends = nullable_column(batch, "entry_segment_end_ns", np.int64, _NONE)
-        ended = ends != _NONE
-        if ended.any():
-            self.segment_ends.append(np.stack([cells[ended], ends[ended]], axis=1))
-        self._last = batch.slice(batch.num_rows - 1)
-
-    def finish(self) -> None:
-        """No more states: the last row holds at every later instant."""
-        self._fill_from_last(self.times.size)
-
-    def _fill_from_last(self, upto: int) -> None:
-        if self._last is not None and upto > self._done:
-            self._take(self._last, np.zeros(upto - self._done, np.int64), slice(self._done, upto))
-        self._done = max(self._done, upto)
-
-    def _take(self, batch: pa.RecordBatch, at: np.ndarray, into: slice) -> None:
-        self.known[into] = True
-        for name, values in self.rows.items():
-            values[into] = nullable_column(batch, name, np.int64, _NONE)[at]
-        for code, side in enumerate(SIDES):
-            for k, level in enumerate(LEVELS):
-                self.ticks[code, into, k] = nullable_column(batch, f"{side}_tick_{level}", np.int32, 0)[at]
-                self.sizes[code, into, k] = column(batch, f"{side}_size_{level}", np.int32)[at]
-
-    def find(self, times: np.ndarray) -> np.ndarray:
-        """Index of each instant in ``times``; all must be among those given."""
-        return np.searchsorted(self.times, times)
-
-    def is_open(self, at: np.ndarray, gap_ns: int) -> np.ndarray:
-        """Whether the last segment still runs at the instants ``times[at]``, as known there."""
-        row = {name: self.rows[name][at] for name in self.rows}
-        asof = self.times[at]
-        silent = asof > row["last_record_ns"] + gap_ns
-        invalid = (row["invalid_since_ns"] != _NONE) & (asof - row["invalid_since_ns"] > SECOND_NS)
-        return (row["state_ts_ns"] != _NONE) & (row["is_broken"] == 0) & ~silent & ~invalid
-
-    def coverage_ns(self, asof: np.ndarray, window_ns: int, gap_ns: int) -> np.ndarray:
-        """(n,) nanoseconds of [asof - window, asof) that valid segments cover, exactly as known at asof.
-
-        A segment covers from its first state to its last, or to asof while it is open. Both asof and
-        asof - window must be among ``times``. Source: spec market 7.2, readings 21.6 and 21.7.
-        """
-        a, x = self.find(asof), self.find(asof - window_ns)
-        closed, start = self.rows["closed_cover_ns"], self.rows["segment_start_ns"]
-        segment, broken, state_ts = (self.rows[n] for n in ("segment_id", "is_broken", "state_ts_ns"))
-
-        runs = (state_ts != _NONE) & (broken == 0)  # the last segment has not been counted into `closed` yet
-        end = np.where(self.is_open(a, gap_ns), asof, state_ts[a])
-        total = np.where(self.known[a], closed[a], 0) + np.where(runs[a], end - start[a], 0)
-
-        ends = np.concatenate([*self.segment_ends, np.array([[2**62, _NONE]], np.int64)])
-        ended = ends[np.searchsorted(ends[:-1, 0], self.times[x], "right"), 1]
-        end_at_x = np.where(segment[a] == segment[x], end, ended)
-        before = np.where(runs[x], np.minimum(self.times[x], end_at_x) - start[x], 0)
-        return total - (np.where(self.known[x], closed[x], 0) + before)
+STATE_COLUMNS = ("cell_end_ns", *SCALAR_COLUMNS, *LEVEL_COLUMNS)
 
 
 @dataclass
@@ -303,13 +74,13 @@ def _zone(states: StatesAsof, asof: np.ndarray, points: "_Points", p: "_Paramete
     seen = np.where(is_bid, high - np.maximum(low, deepest) + 1, np.minimum(high, deepest) - low + 1)
     seen = np.where((sizes > 0).all(axis=1), np.clip(seen, 0, width), width)
     state_ts = states.rows["state_ts_ns"][at]
-    seen = np.where(state_ts == _NONE, 0, seen)
+    seen = np.where(state_ts == NONE, 0, seen)
     frac = seen / width
 
     cover = states.coverage_ns(asof, p.window_ns, p.gap_ns)
     observable = (
         (frac >= p.min_visible)
-        & (state_ts != _NONE)
+        & (state_ts != NONE)
         & (asof - state_ts <= p.gap_ns)
         & (cover * 10 >= p.window_ns * MIN_COVER_TENTHS)
     )
@@ -467,36 +238,46 @@ def barrier(
     )
 
 
+def _totals(points: _Points, p: _Parameters) -> ZoneTotals:
+    """What passed the defending side of every point's zone before its window, and before its asof."""
+    edges = np.concatenate([points.asof - p.window_ns, points.asof])
+    return ZoneTotals(edges, np.tile(points.level_tick, 2), np.tile(points.side, 2), zone_ticks=p.zone_ticks)
+
+
+def _window_sums(totals: ZoneTotals) -> tuple[np.ndarray, np.ndarray]:
+    """Increases and decreases of every point's window."""
+    up, down = (total.reshape(2, -1) for total in totals.finish())
+    return up[1] - up[0], down[1] - down[0]
+
+
 def _book_flow(tape_batches: Batches, points: _Points, p: _Parameters) -> tuple[np.ndarray, np.ndarray]:
-    sums = ZoneSums(
-        points.asof, points.level_tick, points.side, zone_ticks=p.zone_ticks, window_ns=p.window_ns
-    )
+    totals = _totals(points, p)
     after = None
     for batch in batches(tape_batches):
         if "sequence" in batch.schema.names:  # a narrow read has its times checked in the pass itself
             after = require_batch_sorted(batch, after=after)
-        sums.update(
+        totals.update(
             column(batch, "ts_event_ns", np.int64),
             column(batch, "side", np.int8),
             column(batch, "tick", np.int32),
             column(batch, "delta", np.int32),
         )
-    return sums.finish()
+    return _window_sums(totals)
 
 
 def _fills(trades: pa.Table, points: _Points, p: _Parameters) -> tuple[np.ndarray, np.ndarray]:
-    """Contracts that hit the defending side, and the time of the window's last trade or `_NONE`."""
+    """Contracts that hit the defending side, and the time of the window's last trade or `NONE`."""
     require_batch_sorted(trades)
     ts, aggressor = column(trades, "ts_event_ns", np.int64), column(trades, "aggressor", np.int8)
     tick, size = column(trades, "tick", np.int32), column(trades, "size", np.int32)
-    sums = ZoneSums(
-        points.asof, points.level_tick, points.side, zone_ticks=p.zone_ticks, window_ns=p.window_ns
-    )
-    sums.update(ts, (aggressor > 0).astype(np.int8), tick, size * np.abs(aggressor))  # unknown counts nothing
-    filled, _ = sums.finish()
+    totals = _totals(points, p)
+    totals.update(
+        ts, (aggressor > 0).astype(np.int8), tick, size * np.abs(aggressor)
+    )  # unknown counts nothing
+    filled, _ = _window_sums(totals)
     end = np.searchsorted(ts, points.asof, "left")
     has_trade = end > np.searchsorted(ts, points.asof - p.window_ns, "left")
-    last = np.full(points.asof.size, _NONE, np.int64)
+    last = np.full(points.asof.size, NONE, np.int64)
     last[has_trade] = ts[end[has_trade] - 1]
     return filled, last
 
@@ -617,6 +398,6 @@ def _columns(
         "barrier_observable": pa.array(now.observable),
         **changes,
         **shares,
-        "barrier_max_input_ts_ns": whole(last_input, last_input == _NONE),
+        "barrier_max_input_ts_ns": whole(last_input, last_input == NONE),
     }
     return pa.table(columns).cast(BARRIER_PHYSICS_SCHEMA)

@@ -1,21 +1,23 @@
-"""Book states and the book tape of one contract's session, in one pass over its mbp-10 records.
+"""Book states, the book tape and the best quotes of one contract's session, in one pass over its mbp-10 records.
 
 A *state* is the book at the end of an exchange event. The *tape* has one row for every change of displayed
 size between two consecutive valid states; the *states* keep the last valid state of every grid cell, with
-what an as-of reader must know about segments. Formulas: spec market 7.1 and readings 21.6 to 21.8.
+what an as-of reader must know about segments, and the cell's order flow. Formulas: spec market 7.1 and 7.5,
+readings 21.6 to 21.8.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit, types
 
-from physics.columns import I64, U8, Batches, batches, column, read_only
-from physics.order import KEY
-from physics.units import MS_NS, SECOND_NS, TICK_MANTISSA
+from physics import book_kernel
+from physics.book_kernel import DEPTH, NONE
+from physics.columns import Batches, batches, column
+from physics.order import KEY, interleave, unfilled
+from physics.units import MS_NS, SECOND_NS
 
-DEPTH = 10
 SIDES = ("bid", "ask")
 LEVELS = tuple(f"{k:02d}" for k in range(DEPTH))
 
@@ -49,6 +51,8 @@ STATES_SCHEMA = pa.schema(
         pa.field("invalid_since_ns", pa.int64()),
         pa.field("closed_cover_ns", pa.int64(), nullable=False),
         pa.field("entry_segment_end_ns", pa.int64()),
+        pa.field("ofi", pa.int64(), nullable=False),
+        pa.field("ofi_l1", pa.int64(), nullable=False),
         *(
             field
             for side in SIDES
@@ -74,347 +78,50 @@ An as-of at a multiple t of the grid reads the row with the largest `cell_end_ns
 * `closed_cover_ns`: total length, first to last state, of the segments that had ended.
 * `entry_segment_end_ns`: where the segment that was running when the cell began ended, if it did in this
 cell.
+* `ofi`, `ofi_l1`: order flow imbalance of the cell's events, contracts: summed over all ten levels, and of the
+best alone (spec market 7.5).
 
-`coverage_ns` in `physics.barrier` turns these into the covered part of any window, exactly as known at its
+`coverage_ns` in `physics.asof` turns these into the covered part of any window, exactly as known at its
 end.
 """
 
-F_LAST, F_SNAPSHOT, F_MAYBE_BAD_BOOK = 128, 32, 4
-INVALID_MAX_NS = SECOND_NS
-_R, _T, _F, _N = (ord(c) for c in "RTFN")
+BBO_SCHEMA = pa.schema(
+    [
+        pa.field("ts_event_ns", pa.int64(), nullable=False),
+        pa.field("sequence", pa.int64(), nullable=False),
+        pa.field("ordinal", pa.int64(), nullable=False),
+        pa.field("bid_tick", pa.int32()),
+        pa.field("ask_tick", pa.int32()),
+        pa.field("bid_size", pa.int32(), nullable=False),
+        pa.field("ask_size", pa.int32(), nullable=False),
+    ]
+)
+"""One row per valid state whose best bid or ask, price or size, differs from the valid state before it, whatever
+segment that was in, and one for the first. An absent side has a null tick and size 0.
+"""
 
 _BLOCK = 8192  # rows of a kernel call: bounds its output to 40 changes a row, 11 MB
-_TILE = 256  # rows whose levels are gathered row-major at once: stays in the second-level cache
-_NONE = -(2**62)
-
-# Slots of the scalar state
-_TS, _SEQ, _ORD, _CELL = 0, 1, 2, 3
-_STATE_TS, _SEGMENT, _SEGMENT_START, _BROKEN, _INVALID = 4, 5, 6, 7, 8
-_CLOSED, _ENTRY_OPEN, _ENTRY_END, _GAP, _ROW = 9, 10, 11, 12, 13
-_SCALARS = 14
-_STATE_FIELDS = 9
-
-_PX = types.UniTuple(I64, DEPTH)
-_SZ = types.UniTuple(read_only(types.int32), DEPTH)
-_VALID = types.UniTuple(U8, DEPTH)
 
 
-@njit(cache=True)
-def _is_state(action, flags, f_last_absent):
-    """T, F and N never change the book, and a clear is no book yet."""
-    if not f_last_absent and not flags & F_LAST:
-        return False
-    return action not in (_R, _T, _F, _N)
+class BookRows(NamedTuple):
+    """What some records completed: rows of `TAPE_SCHEMA`, `STATES_SCHEMA` and `BBO_SCHEMA`."""
 
-
-@njit(cache=True)
-def _gather(rows, count, px, sz, valid, bit, step, sign, keys, sizes):
-    """Levels of ``count`` rows into rows 1.. of ``keys`` and ``sizes``, 0 in size where a level is absent.
-
-    A key is sign * price, so both sides descend from the best. Prices stay mantissas here: dividing by the
-    tick is left to the few that change.
-    """
-    for k in range(DEPTH):
-        price, size, bits, offset = px[k], sz[k], valid[k], bit[k]
-        if bits.size == 0:
-            for r in range(count):
-                i = rows[r]
-                keys[r + 1, k] = sign * price[i * step]
-                sizes[r + 1, k] = size[i]
-        else:
-            for r in range(count):
-                i = rows[r]
-                at = i + offset
-                present = bits[at >> 3] >> (at & 7) & 1
-                keys[r + 1, k] = sign * price[i * step]
-                sizes[r + 1, k] = size[i] if present else 0
-
-
-@njit(cache=True)
-def _compact(keys, levels, side, at):
-    """Present levels of a side to the front, best first, equal prices as one level. Returns their number.
-
-    These helpers take whole arrays with indices: slicing a row would count references, which costs more
-    than the work.
-    """
-    in_order = 0
-    for k in range(1, DEPTH):
-        in_order += keys[side, at, k] < keys[side, at, k - 1]
-    present = 0
-    for k in range(DEPTH):
-        present += levels[side, at, k] > 0
-    if present == DEPTH and in_order == DEPTH - 1:  # nearly always
-        return DEPTH
-    n = 0
-    for k in range(DEPTH):
-        size, key = levels[side, at, k], keys[side, at, k]
-        if size <= 0:
-            continue
-        m = n
-        while m > 0 and keys[side, at, m - 1] < key:  # only for a book out of order
-            m -= 1
-        if m > 0 and keys[side, at, m - 1] == key:
-            levels[side, at, m - 1] += size
-            continue
-        for q in range(n, m, -1):
-            keys[side, at, q] = keys[side, at, q - 1]
-            levels[side, at, q] = levels[side, at, q - 1]
-        keys[side, at, m] = key
-        levels[side, at, m] = size
-        n += 1
-    return n
-
-
-@njit(cache=True)
-def _is_same(keys, levels, n, side, was, at):
-    """Whether two states show the same side, which they do for one side of most events."""
-    difference = n[side, was] ^ n[side, at]
-    for k in range(DEPTH):
-        difference |= keys[side, was, k] ^ keys[side, at, k]
-        difference |= levels[side, was, k] ^ levels[side, at, k]
-    return difference == 0
-
-
-@njit(cache=True)
-def _diff(keys, levels, n, side, was, at, out_side, out_tick, out_delta, w):
-    """Changes of a side between two states, inside the visible range of both, by ascending tick, from row
-    ``w`` on. Returns the end.
-    """
-    low = _NONE
-    old_n, new_n = n[side, was], n[side, at]
-    if old_n == DEPTH:
-        low = keys[side, was, DEPTH - 1]
-    if new_n == DEPTH:
-        low = max(low, keys[side, at, DEPTH - 1])
-    i = j = 0
-    first = w
-    while True:
-        a = keys[side, was, i] if i < old_n else _NONE
-        b = keys[side, at, j] if j < new_n else _NONE
-        top = max(a, b)
-        if top == _NONE or top < low:
-            break
-        delta = 0
-        if b == top:
-            delta = levels[side, at, j]
-            j += 1
-        if a == top:
-            delta -= levels[side, was, i]
-            i += 1
-        if delta != 0:
-            out_side[w] = side
-            out_tick[w] = (top if side == 0 else -top) // TICK_MANTISSA
-            out_delta[w] = delta
-            w += 1
-    if side == 0:  # bids come best first, which is descending
-        left, right = first, w - 1
-        while left < right:
-            out_tick[left], out_tick[right] = out_tick[right], out_tick[left]
-            out_delta[left], out_delta[right] = out_delta[right], out_delta[left]
-            left += 1
-            right -= 1
-    return w
-
-
-@njit(cache=True)
-def _break(s):
-    """End the running segment at its last state; the next valid state is a reference only."""
-    if s[_SEGMENT] > 0 and s[_BROKEN] == 0:
-        s[_CLOSED] += s[_STATE_TS] - s[_SEGMENT_START]
-        if s[_ENTRY_OPEN] == 1:
-            s[_ENTRY_END] = s[_STATE_TS]
-            s[_ENTRY_OPEN] = 0
-        s[_BROKEN] = 1
-
-
-@njit(cache=True)
-def _state_row(s, grid_ns, keys, levels, n, fields, ticks, sizes, v):
-    """Column ``v`` of the states: the scalars, and the book in row 0 of ``keys[side]`` and
-    ``levels[side]``.
-    """
-    fields[0, v] = (s[_CELL] + 1) * grid_ns
-    fields[1, v] = s[_TS]
-    fields[2, v] = s[_STATE_TS]
-    fields[3, v] = s[_SEGMENT]
-    fields[4, v] = s[_SEGMENT_START]
-    fields[5, v] = s[_BROKEN]
-    fields[6, v] = s[_INVALID]
-    fields[7, v] = s[_CLOSED]
-    fields[8, v] = s[_ENTRY_END]
-    at = s[_ROW]
-    for side in range(2):
-        for k in range(DEPTH):
-            column = side * DEPTH + k
-            if k < n[side, at]:
-                key = keys[side, at, k]
-                ticks[column, v] = (key if side == 0 else -key) // TICK_MANTISSA
-                sizes[column, v] = levels[side, at, k]
-            else:
-                ticks[column, v] = 0
-                sizes[column, v] = 0
-
-
-_W64 = types.int64[::1]
-_W32_2 = types.int32[:, ::1]
-_W64_2 = types.int64[:, ::1]
-_W64_3 = types.int64[:, :, ::1]
-
-
-@njit(
-    [
-        types.UniTuple(types.int64, 3)(
-            *(I64, I64, I64, U8, U8),  # ts, sequence, ordinal, action, flags
-            *(_PX, _SZ, _VALID, _PX, _SZ, _VALID),  # bid, ask
-            *(I64, I64, types.int64),  # validity offsets, step of the prices
-            *(types.int64, types.int64),  # rows [start, stop)
-            *(types.int64, types.int64, I64, I64, types.boolean),  # gap, grid, manifest gaps, f_last_absent
-            *(types.boolean, types.boolean),  # want tape, want states
-            *(_W64, _W64_3, _W64_3, _W64_2),  # state
-            types.int64,
-            *(_W64, _W64, _W64, types.int8[::1], types.int32[::1], types.int32[::1]),  # tape
-            types.int64,
-            *(_W64_2, _W32_2, _W32_2),  # states
-        )
-    ],
-    cache=True,
-    error_model="numpy",
-)
-def _pass(
-    ts,
-    sequence,
-    ordinal,
-    action,
-    flags,
-    bid_px,
-    bid_sz,
-    bid_valid,
-    ask_px,
-    ask_sz,
-    ask_valid,
-    bid_bit,
-    ask_bit,
-    step,
-    start,
-    stop,
-    gap_ns,
-    grid_ns,
-    gap_from,
-    gap_to,
-    f_last_absent,
-    want_tape,
-    want_states,
-    s,
-    keys,
-    levels,
-    n,
-    w,
-    out_ts,
-    out_seq,
-    out_ord,
-    out_side,
-    out_tick,
-    out_delta,
-    v,
-    out_fields,
-    out_ticks,
-    out_sizes,
-):
-    """Rows [start, stop) through the state machine, writing tape from row ``w`` and states from column
-    ``v`` on.
-
-    ``keys``, ``levels`` (2, tile + 1, 10) and ``n`` (2, tile + 1) hold the book: row 0 is the last valid
-    state when a tile begins, rows 1.. are the tile's states, and ``s[_ROW]`` says which row is the last
-    valid state now. Returns (tape rows, states, first disordered row or -1).
-    """
-    rows = np.empty(_TILE, np.int64)
-    for tile in range(start, stop, _TILE):
-        end = min(tile + _TILE, stop)
-        count = 0
-        for i in range(tile, end):
-            rows[count] = i
-            count += _is_state(action[i], flags[i], f_last_absent)
-        _gather(rows, count, bid_px, bid_sz, bid_valid, bid_bit, step, 1, keys[0], levels[0])
-        _gather(rows, count, ask_px, ask_sz, ask_valid, ask_bit, step, -1, keys[1], levels[1])
-
-        at = 0
-        for i in range(tile, end):
-            t = ts[i]
-            if s[_CELL] != _NONE:
-                if t < s[_TS] or (
-                    t == s[_TS]
-                    and (sequence[i] < s[_SEQ] or (sequence[i] == s[_SEQ] and ordinal[i] < s[_ORD]))
-                ):
-                    return w, v, i
-                if t >= (s[_CELL] + 1) * grid_ns:
-                    if want_states:
-                        _state_row(s, grid_ns, keys, levels, n, out_fields, out_ticks, out_sizes, v)
-                        v += 1
-                    s[_CELL] = t // grid_ns
-                    s[_ENTRY_OPEN] = 1 if s[_SEGMENT] > 0 and s[_BROKEN] == 0 else 0
-                    s[_ENTRY_END] = _NONE
-                if t - s[_TS] > gap_ns:
-                    _break(s)
-                while s[_GAP] < gap_to.size and gap_to[s[_GAP]] <= s[_TS]:
-                    s[_GAP] += 1
-                if s[_GAP] < gap_to.size and gap_from[s[_GAP]] < t:
-                    _break(s)
-            else:
-                s[_CELL] = t // grid_ns
-            s[_TS] = t
-            s[_SEQ] = sequence[i]
-            s[_ORD] = ordinal[i]
-            if action[i] == _R or flags[i] & (F_SNAPSHOT | F_MAYBE_BAD_BOOK):
-                _break(s)
-            if at == count or rows[at] != i:
-                continue
-
-            at += 1
-            bids = _compact(keys, levels, 0, at)
-            asks = _compact(keys, levels, 1, at)
-            if bids > 0 and asks > 0 and keys[0, at, 0] >= -keys[1, at, 0]:
-                if s[_INVALID] == _NONE:
-                    s[_INVALID] = t
-                continue
-            if s[_INVALID] != _NONE:
-                if t - s[_INVALID] > INVALID_MAX_NS:
-                    _break(s)
-                s[_INVALID] = _NONE
-            n[0, at] = bids
-            n[1, at] = asks
-            if s[_BROKEN] == 1:
-                s[_SEGMENT] += 1
-                s[_SEGMENT_START] = t
-                s[_BROKEN] = 0
-            elif want_tape:
-                first = w
-                was = s[_ROW]
-                for side in range(2):
-                    if not _is_same(keys, levels, n, side, was, at):
-                        w = _diff(keys, levels, n, side, was, at, out_side, out_tick, out_delta, w)
-                for q in range(first, w):
-                    out_ts[q] = t
-                    out_seq[q] = sequence[i]
-                    out_ord[q] = ordinal[i]
-            s[_STATE_TS] = t
-            s[_ROW] = at
-        keys[:, 0] = keys[:, s[_ROW]]
-        levels[:, 0] = levels[:, s[_ROW]]
-        n[:, 0] = n[:, s[_ROW]]
-        s[_ROW] = 0
-    return w, v, -1
+    tape: pa.RecordBatch
+    states: pa.RecordBatch
+    bbo: pa.RecordBatch
 
 
 class BookPass:
     """The pass over the mbp-10 records of one contract and session, fed batch by batch.
 
-    ``update(batch)`` takes the next records in total order and gives the tape rows and the states rows that
-    they complete; ``finish()`` gives the rest. How the stream is cut into batches changes nothing. Memory
+    ``update(batch)`` takes the next records in total order and gives the rows that they complete; ``finish()``
+    gives the rest. How the stream is cut into batches changes nothing. Memory
     is one batch and its output.
 
     ``gap_s``: seconds without any book record that break a segment. ``grid_ms``: the grid of the states.
     ``gaps``: (from_ns, to_ns) intervals that the manifest lists as missing; they break between two records
     whose interval overlaps one. ``f_last_absent``: the vendor marks no event ends, so every record counts
-    as one. ``want_tape``, ``want_states``: leave out what isn't needed; the work for it is saved.
+    as one. ``want_tape``, ``want_states``, ``want_bbo``: leave out what isn't needed; the work for it is saved.
     """
 
     def __init__(
@@ -426,6 +133,7 @@ class BookPass:
         f_last_absent: bool = False,
         want_tape: bool = True,
         want_states: bool = True,
+        want_bbo: bool = True,
     ) -> None:
         if grid_ms <= 0 or int(grid_ms) != grid_ms:
             raise ValueError(f"grid_ms was {grid_ms}, expected a positive whole number of milliseconds")
@@ -433,18 +141,12 @@ class BookPass:
         self._grid_ns = int(grid_ms) * MS_NS
         self._gap_from, self._gap_to = _merged(gaps)
         self._f_last_absent = f_last_absent
-        self._want_tape, self._want_states = want_tape, want_states
-
-        self._s = np.zeros(_SCALARS, np.int64)
-        self._s[[_CELL, _STATE_TS, _SEGMENT_START, _INVALID, _ENTRY_END]] = _NONE
-        self._s[_BROKEN] = 1  # before the first state: it is a reference only
-        self._keys = np.zeros((2, _TILE + 1, DEPTH), np.int64)
-        self._levels = np.zeros((2, _TILE + 1, DEPTH), np.int64)
-        self._n = np.zeros((2, _TILE + 1), np.int64)
+        self._want = want_tape, want_states, want_bbo
+        self._s, self._keys, self._levels, self._n = book_kernel.blank()
         self._rows = 0
 
-    def update(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-        """Next records, in total order, with at least `BOOK_COLUMNS`. Returns (tape rows, states rows).
+    def update(self, batch: pa.RecordBatch) -> BookRows:
+        """Next records, in total order, with at least `BOOK_COLUMNS`. Returns the rows they complete.
 
         Errors: ValueError for a record out of order (with its row in the stream) or a null where none may be,
         TypeError for a price that isn't DECIMAL(18,9) or int64, KeyError for a missing column.
@@ -465,15 +167,18 @@ class BookPass:
         if len(steps) != 1:
             raise TypeError("price columns were of several types, expected one for all 20")
 
-        tape, states = _Tape(batch.num_rows), _States(batch.num_rows)
-        w = v = 0
+        tape, states, bbo = _Tape(batch.num_rows), _States(batch.num_rows), _Bbo(batch.num_rows)
+        want_tape, want_states, want_bbo = self._want
+        w = v = b = 0
         for start in range(0, batch.num_rows, _BLOCK):
             stop = min(start + _BLOCK, batch.num_rows)
-            if self._want_tape:
+            if want_tape:
                 tape.reserve(w + (stop - start) * 4 * DEPTH, w)
-            if self._want_states:
+            if want_states:
                 states.reserve(v + stop - start, v)
-            w, v, disorder = _pass(
+            if want_bbo:
+                bbo.reserve(b + stop - start, b)
+            w, v, b, disorder = book_kernel.run(
                 ts,
                 sequence,
                 ordinal,
@@ -489,8 +194,7 @@ class BookPass:
                 self._gap_from,
                 self._gap_to,
                 self._f_last_absent,
-                self._want_tape,
-                self._want_states,
+                *self._want,
                 self._s,
                 self._keys,
                 self._levels,
@@ -499,6 +203,8 @@ class BookPass:
                 *tape.columns,
                 v,
                 *states.columns,
+                b,
+                *bbo.columns,
             )
             if disorder >= 0:
                 key = int(ts[disorder]), int(sequence[disorder]), int(ordinal[disorder])
@@ -507,7 +213,7 @@ class BookPass:
                     "expected non-decreasing keys; sort the stream by them"
                 )
         self._rows += batch.num_rows
-        return tape.batch(w), states.batch(v)
+        return BookRows(tape.batch(w), states.batch(v), bbo.batch(b))
 
     def open_cell(self) -> pa.RecordBatch:
         """The states row of the cell that is still open, as of now; no row before the first record.
@@ -515,21 +221,21 @@ class BookPass:
         A live reader uses it when its as-of is a grid instant that no later record has closed yet.
         """
         states = _States(1)
-        if self._s[_CELL] == _NONE or not self._want_states:
+        if self._s[book_kernel.CELL] == NONE or not self._want[1]:
             return states.batch(0)
         states.reserve(1, 0)
-        _state_row(self._s, self._grid_ns, self._keys, self._levels, self._n, *states.columns, 0)
+        book_kernel.state_row(self._s, self._grid_ns, self._keys, self._levels, self._n, *states.columns, 0)
         return states.batch(1)
 
-    def finish(self) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-        """What the end of the session completes: no tape rows, and the last cell's states row."""
-        return _Tape(0).batch(0), self.open_cell()
+    def finish(self) -> BookRows:
+        """What the end of the session completes: the last cell's states row, and nothing else."""
+        return BookRows(_Tape(0).batch(0), self.open_cell(), _Bbo(0).batch(0))
 
 
 def passes(
     source: Batches, *, gap_s: float, grid_ms: int, gaps: Iterable[tuple[int, int]] = (), **options: bool
-) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-    """(tape rows, states rows) of each batch of ``source``, then of the end. ``options`` as in `BookPass`."""
+) -> Iterator[BookRows]:
+    """The rows of each batch of ``source``, then of the end. ``options`` as in `BookPass`."""
     book = BookPass(gap_s, grid_ms, gaps, **options)
     for batch in batches(source):
         yield book.update(batch)
@@ -546,11 +252,10 @@ def book_tape(
     ``delta`` is the change of displayed contracts at ``tick`` on ``side`` (0 bid, 1 ask), never 0.
     Source: spec market 7.1.
     """
-    for tape, _ in passes(
-        source, gap_s=gap_s, grid_ms=100, gaps=gaps, f_last_absent=f_last_absent, want_states=False
-    ):
-        if tape.num_rows:
-            yield tape
+    wanted = {"want_states": False, "want_bbo": False}
+    for rows in passes(source, gap_s=gap_s, grid_ms=100, gaps=gaps, f_last_absent=f_last_absent, **wanted):
+        if rows.tape.num_rows:
+            yield rows.tape
 
 
 def book_states(
@@ -564,11 +269,45 @@ def book_states(
     """States of the session in `STATES_SCHEMA`, strictly ascending by ``cell_end_ns``. Input as
     `book_tape`.
     """
-    for _, states in passes(
-        source, gap_s=gap_s, grid_ms=grid_ms, gaps=gaps, f_last_absent=f_last_absent, want_tape=False
+    wanted = {"want_tape": False, "want_bbo": False}
+    for rows in passes(
+        source, gap_s=gap_s, grid_ms=grid_ms, gaps=gaps, f_last_absent=f_last_absent, **wanted
     ):
-        if states.num_rows:
-            yield states
+        if rows.states.num_rows:
+            yield rows.states
+
+
+def bbo_changes(
+    source: Batches, *, gap_s: float, gaps: Iterable[tuple[int, int]] = (), f_last_absent: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """Best quotes of the session in `BBO_SCHEMA`, ascending by (ts_event_ns, sequence, ordinal). Input as
+    `book_tape`.
+    """
+    wanted = {"want_tape": False, "want_states": False}
+    for rows in passes(source, gap_s=gap_s, grid_ms=100, gaps=gaps, f_last_absent=f_last_absent, **wanted):
+        if rows.bbo.num_rows:
+            yield rows.bbo
+
+
+def session_records(
+    book: Any, *, contract: str | None, from_ns: int, until_ns: int, known: dict[str, Any]
+) -> tuple[Iterator[pa.RecordBatch], dict[str, Any]]:
+    """Records of a contract in [from_ns, until_ns) in total order, and the ``gaps`` and ``f_last_absent`` of a pass
+    over them.
+
+    ``book``: a DuckDB relation over `stg_futures__mbp10`; ``known``: what the manifest says of its files, `gaps` as
+    (contract or None, from_ns, to_ns) and `f_last_absent`. The records are read as they are asked for: take them all
+    before the relation's connection runs another query.
+    """
+    rows = book.filter(
+        f"contract = '{contract or ''}' and ts_event_ns >= {from_ns} and ts_event_ns < {until_ns}"
+    )
+    columns = ", ".join(BOOK_COLUMNS)
+    # Hours of several deliveries were merged apart and stand outside the stream's order: few rows, sorted here.
+    shared = rows.filter("is_shared_hour").project(columns).order(", ".join(KEY)).to_arrow_table()
+    stream = rows.filter("not is_shared_hour").project(columns).to_arrow_reader(65_536)
+    missing = {"gaps": unfilled(known["gaps"], contract, shared), "f_last_absent": known["f_last_absent"]}
+    return interleave(stream, shared), missing
 
 
 def _merged(gaps: Iterable[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -654,7 +393,7 @@ class _States:
     def __init__(self, rows: int) -> None:
         self._hint = rows // 4
         self.columns = [
-            np.empty((_STATE_FIELDS, 0), np.int64),
+            np.empty((book_kernel.STATE_FIELDS, 0), np.int64),
             np.empty((2 * DEPTH, 0), np.int32),
             np.empty((2 * DEPTH, 0), np.int32),
         ]
@@ -673,14 +412,37 @@ class _States:
             pa.array(fields[3].astype(np.int32), mask=no_state),
             pa.array(fields[4], mask=no_state),
             pa.array(fields[5] == 1),
-            pa.array(fields[6], mask=fields[6] == _NONE),
+            pa.array(fields[6], mask=fields[6] == NONE),
             pa.array(fields[7]),
-            pa.array(fields[8], mask=fields[8] == _NONE),
+            pa.array(fields[8], mask=fields[8] == NONE),
+            pa.array(fields[9]),
+            pa.array(fields[10]),
         ]
         for tick, size in zip(ticks, sizes, strict=True):
             absent = size == 0
             arrays += [pa.array(tick, mask=absent if absent.any() else None), pa.array(size)]
         return pa.record_batch(arrays, schema=STATES_SCHEMA)
+
+
+class _Bbo:
+    """Best quotes under construction: keys, ticks and sizes, one column each."""
+
+    def __init__(self, rows: int) -> None:
+        self._hint = rows // 2
+        self.columns = [np.empty((3, 0), np.int64), np.empty((2, 0), np.int32), np.empty((2, 0), np.int32)]
+
+    def reserve(self, rows: int, used: int) -> None:
+        if rows > self.columns[0].shape[1]:
+            self.columns = [_grown(c, max(self._hint, 2 * rows), used) for c in self.columns]
+
+    def batch(self, rows: int) -> pa.RecordBatch:
+        keys, ticks, sizes = (c[:, :rows] for c in self.columns)
+        arrays = [
+            *(pa.array(key) for key in keys),
+            *(pa.array(tick, mask=size == 0) for tick, size in zip(ticks, sizes, strict=True)),
+            *(pa.array(size) for size in sizes),
+        ]
+        return pa.record_batch(arrays, schema=BBO_SCHEMA)
 
 
 def _grown(columns: np.ndarray, rows: int, used: int) -> np.ndarray:

@@ -254,8 +254,8 @@ def test_tape_and_states_agree_with_the_slow_twin_under_any_batching(seed, rows)
     records = random_records(rng, int(rng.integers(1, 160)))
     gaps = ((T0 + 2 * SECOND_NS, T0 + 2 * SECOND_NS + MS_NS), (T0 + 2_500_000_000, T0 + 2_700_000_000))
     both = list(passes(cut(records_table(records), rows), gap_s=60, grid_ms=100, gaps=gaps))
-    tape = pa.Table.from_batches([t for t, _ in both], TAPE_SCHEMA)
-    states = pa.Table.from_batches([s for _, s in both], STATES_SCHEMA)
+    tape = pa.Table.from_batches([rows.tape for rows in both], TAPE_SCHEMA)
+    states = pa.Table.from_batches([rows.states for rows in both], STATES_SCHEMA)
 
     twin = Twin(gaps=gaps).replay(records)
     assert [tuple(row.values()) for row in tape.to_pylist()] == twin.tape
@@ -294,12 +294,12 @@ def test_the_open_cell_can_be_read_before_the_next_record_closes_it():
     assert book.open_cell().num_rows == 0
     table = records_table([Record(T0, BIDS, ASKS), Record(T0 + 50 * MS_NS, BIDS[1:], ASKS)])
     first, second = cut(table, 1)
-    _, none = book.update(first)
+    none = book.update(first).states
     assert none.num_rows == 0
     assert book.open_cell()["bid_tick_00"].to_pylist() == [100]
     book.update(second)
     assert book.open_cell()["bid_tick_00"].to_pylist() == [99]
-    assert book.finish()[1].equals(book.open_cell())
+    assert book.finish().states.equals(book.open_cell())
 
 
 def test_a_pass_reads_exactly_the_columns_it_names():

@@ -71,9 +71,9 @@ def test_live_equals_batch(seed):
     for row, row_tape, point in zip(wanted, wanted_tape, points, strict=True):
         now = len(before(records, point[0]))
         for part in cut(records_table(records[done:now]), 5) if now > done else []:
-            new_changes, new_states = book.update(part)
-            changes.update(new_changes)
-            states.update(new_states)
+            rows = book.update(part)
+            changes.update(rows.tape)
+            states.update(rows.states)
         done = now
         now = sum(t[0] < point[0] for t in trades)
         for part in cut(prints.slice(done_trades, now - done_trades), 3):
