@@ -28,7 +28,7 @@ def demo(
     profile: Profile = "planted",
     as_json: Annotated[bool, typer.Option("--json", help="Print an array of flat objects.")] = False,
 ) -> None:
-    """Simulate sessions as DBN files, land them, build every dataset and train; a second run finds all done.
+    """Simulate sessions as DBN and flat files, land them, build every dataset and train; a second run finds all done.
 
     Prints training figures of all test sessions and of the holdout as they are, without a verdict, then what
     was made, where it stands and how long each step took. Without options: 20 sessions with effects to be found.
@@ -77,15 +77,16 @@ def simulate(
 ) -> tuple[str, Path]:
     rows = simulated(root, dates, sessions, scale, seed, profile)
     new = sum(row["state"] == "written" for row in rows)
-    made = " and ".join(
+    made = ", ".join(
         f"{sum(row['records'] for row in rows if row['schema'] == schema):,} {schema}"
         for schema in sorted({row["schema"] for row in rows})
     )
-    return f"{made} records in {len(rows)} files ({new} new)", root / "raw" / "dbn"
+    return f"{made} records in {len(rows)} files ({new} new)", root / "raw"
 
 
 def ingest(root: Path) -> tuple[str, Path]:
-    from ingest import dbn  # noqa: PLC0415 (the reader loads pyarrow and numba)
+    from ingest import dbn  # noqa: PLC0415 (the readers load pyarrow and numba)
+    from ingest.polygon import landing as polygon  # noqa: PLC0415
 
     with tqdm(desc="ingest", unit="file", disable=None, leave=False) as bar:
 
@@ -93,15 +94,14 @@ def ingest(root: Path) -> tuple[str, Path]:
             bar.set_postfix_str(f"{file.name} {done * 100 // max(total, 1)} %", refresh=False)
             bar.update(done == total)
 
-        report = dbn.ingest(root, [root / "raw" / "dbn"], progress=on_progress)
-    refused = [file.line() for file in report.files if not file.ok]
+        files = dbn.ingest(root, [root / "raw" / "dbn"], progress=on_progress).files
+        files += polygon.ingest(root, [root / "raw" / "polygon"], progress=on_progress).files
+    refused = [file.line() for file in files if not file.ok]
     if refused:
-        raise RuntimeError(
-            f"{len(refused)} of {len(report.files)} files were not landed: {'; '.join(refused)}"
-        )
-    landed = [file for file in report.files if file.status == "landed"]
-    rows = sum(file.rows for file in report.files)
-    return f"{rows:,} rows of {len(report.files)} files ({len(landed)} new)", root / "lake" / "bronze"
+        raise RuntimeError(f"{len(refused)} of {len(files)} files were not landed: {'; '.join(refused)}")
+    landed = [file for file in files if file.status == "landed"]
+    rows = sum(file.rows for file in files)
+    return f"{rows:,} rows of {len(files)} files ({len(landed)} new)", root / "lake" / "bronze"
 
 
 def build(root: Path) -> tuple[str, Path]:

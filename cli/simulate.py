@@ -50,7 +50,7 @@ def market(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print an array, one flat object a file.")] = False,
 ) -> None:
-    """Write ES sessions as DBN v3 files (trades and mbp-10) to raw/dbn; files that are there stay."""
+    """Write ES as DBN v3 files to raw/dbn, SPY and its options as flat files to raw/polygon; what is there stays."""
     rows = simulated(lake_root(), dates, sessions, scale, seed, profile, truth)
     print_rows(rows, as_json=as_json)
 
@@ -89,6 +89,7 @@ def simulated(
             "date": file.day.isoformat(),
             "records": file.record_count,
             "bytes": file.bytes,
+            "fault": file.fault,
             "state": "written" if file.written else "there",
         }
         for file in files

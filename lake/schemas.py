@@ -240,18 +240,20 @@ def _request() -> Schema:
 def _simulation() -> Schema:
     file = _record(
         path=_pattern("raw/.+"),
-        schema=_enum("trades", "mbp-10"),
+        schema=_enum("trades", "mbp-10", "options", "stocks"),
         date=DATE,
         sessions=_list(DATE, minItems=1, uniqueItems=True),
         record_count=COUNT,
         bytes=COUNT,
         sha256=SHA256,
+        fault=_or_null(_pattern("[a-z][a-z-]*")),
     )
     schema = _record(
-        simulation_version={"const": 1},
+        simulation_version={"const": 2},
         profile=_enum("default", "null", "planted"),
         seed=COUNT,
         scale={"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        faults=_map(_or_null(DATE), _pattern("[a-z][a-z-]*")),
         dates=_list(DATE, uniqueItems=True),
         files=_list(file),
     )
@@ -671,6 +673,9 @@ def _params(words: Vocabulary) -> dict[str, Schema]:
 def _param(key: str, value: object) -> Schema:
     if key in ENUMS:
         return _enum(*sorted(ENUMS[key]))
+    if key == "USER_LEVELS":
+        level = _record(price_points=NUMBER, from_at=INSTANT, until_at=INSTANT)
+        return _list(level, uniqueItems=True)
     if isinstance(value, list):
         items = _enum(*sorted(LEVEL_KINDS)) if key == "level_kinds" else _param(key, value[0])
         return _list(items, minItems=1, uniqueItems=True)

@@ -20,7 +20,7 @@ from numba import njit, types
 
 from ingest.simulator.clock import MINUTE_NS, SECOND_NS, SessionClock
 from ingest.simulator.dbn import header_word
-from ingest.simulator.path import ROUND_TICKS
+from ingest.simulator.levels import ROUND_TICKS
 from ingest.simulator.plan import MOVE, TapePlan, activity, expected_moves, records_per_move
 
 LEVELS = 10

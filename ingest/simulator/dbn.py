@@ -25,6 +25,10 @@ def vendor_name(schema: str, day: date) -> str:
     return f"glbx-mdp3-{day:%Y%m%d}.{schema}.dbn.zst"
 
 
+def folder_of(root: Path, schema: str) -> Path:
+    return root / "raw" / "dbn" / FOLDERS[schema]
+
+
 def header_word(schema: str, instrument_id: int) -> int:
     """First 8 bytes of a record, little-endian: length in 4-byte words, rtype, publisher (1, Globex), instrument."""
     return WORDS[schema] * 2 | RTYPES[schema] << 8 | 1 << 16 | instrument_id << 32
@@ -81,6 +85,12 @@ class DbnFile:
         self._zstd.close()
         self._file.close()
         self.sha256, self.bytes = self._file.sha256.hexdigest(), self._file.bytes
+
+    def folder(self, root: Path) -> Path:
+        return folder_of(root, self.schema)
+
+    def name(self) -> str:
+        return vendor_name(self.schema, self.day)
 
     def publish(self, path: Path) -> None:
         atomic.fsync_file(self._temp)

@@ -14,15 +14,16 @@ from datetime import date
 import numpy as np
 from numba import njit
 
-from ingest.simulator.clock import EPOCH, MINUTE_NS, SECOND_NS, SessionClock, is_early_close, trading_sessions
-
-POINT_TICKS = 4
-ROUND_TICKS = 40  # ROUND levels: multiples of 10 points
-THETA_TICKS = 80  # outcome threshold of the default param set: $2 at ratio 10
-OUTCOME_NS = 8 * MINUTE_NS
-TOUCH_TICKS, MONITOR_TICKS, HYSTERESIS_TICKS = 4, 10, 2
-REARM_NS = 30 * SECOND_NS
-CLUSTER_NS = 15 * MINUTE_NS
+from ingest.simulator.clock import (
+    EPOCH,
+    SECOND_NS,
+    SessionClock,
+    is_early_close,
+    session_clock,
+    trading_sessions,
+)
+from ingest.simulator.dealers import DealerFlow, Leans, play_dealers
+from ingest.simulator.levels import HYSTERESIS_TICKS, MONITOR_TICKS, POINT_TICKS, ROUND_TICKS
 
 # 26 ticks a square-root minute: a volatile day, on which ±20 points are left within 8 minutes about every
 # other time. A quiet day would resolve nearly all touches as CHOP.
@@ -38,21 +39,22 @@ CENTRE_TICKS = 5_800 * POINT_TICKS
 GAP_SHARE = 0.08
 START_TICKS_RANGE = (4_500 * POINT_TICKS, 7_100 * POINT_TICKS)
 
-# Bias of single ticks as a share f: P(wanted direction) = (1 + f)/2. With the walk's odds ratio
-# ((1 + f)/(1 − f))^80 between leaving ±80 ticks on one side or the other, f below gives exactly 1.3.
-THIRD_ATTEMPT_ODDS = 1.3
-THIRD_ATTEMPT_BIAS = math.tanh(math.log(THIRD_ATTEMPT_ODDS) / (2 * THETA_TICKS))
-ATTEMPT_LATTICE = 8  # ticks
+# Log odds by which a touch of a ROUND level leans in the planted profile (see `dealers`), such that the odds of BREAK
+# against BOUNCE come out as market spec 17 wants them, 1.5 and 1.3: leans of neighbouring levels add up.
+PLANTED_LEANS = Leans(gamma=math.log(1.5) / 2, attempt=math.log(1.3))
 LEVEL_REPULSION_BIAS = 0.02  # default profile: within 12 ticks of a ROUND level the price is pushed off
 
 
 @dataclass(frozen=True)
 class SessionPath:
-    """``jump_ns`` (n,) int64 non-decreasing; ``step`` (n,) int8 ±1 ticks; the walk starts at ``start_tick``."""
+    """``jump_ns`` (n,) int64 non-decreasing; ``step`` (n,) int8 ±1 ticks; the walk starts at ``start_tick``.
+    ``dealers``: what the option flow along it adds up to.
+    """
 
     start_tick: int
     jump_ns: np.ndarray
     step: np.ndarray
+    dealers: DealerFlow | None = None
 
     def tick(self) -> np.ndarray:
         """(n,) int64: the tick after each jump."""
@@ -91,12 +93,14 @@ def expected_variance(clock: SessionClock, from_minute: np.ndarray) -> np.ndarra
     return remaining[from_minute]
 
 
-def session_path(seed: int, clock: SessionClock, profile: str) -> SessionPath:
-    """The walk of one session.
+@functools.lru_cache(maxsize=2)  # the end of a stock file's day is the evening of the next session
+def session_path(seed: int, day: date, profile: str) -> SessionPath:
+    """The walk of session ``day``; callers leave its arrays as they are.
 
-    ``null`` is the plain walk. ``planted`` leans it by the odds ratio 1.3 towards a break after the third and
-    later attempts at a ROUND level (market spec 17). ``default`` pushes the price off ROUND levels nearby.
+    ``null`` is the plain walk. ``planted`` leans it after touches of ROUND levels, towards a break where dealers are
+    short gamma and at third and later attempts (market spec 17). ``default`` pushes the price off ROUND levels nearby.
     """
+    clock = session_clock(day)
     bounds = (
         clock.globex_open_ns + SECOND_NS,
         clock.premarket_open_ns,
@@ -104,8 +108,8 @@ def session_path(seed: int, clock: SessionClock, profile: str) -> SessionPath:
         clock.rth_close_ns,
         clock.globex_close_ns - SECOND_NS,
     )
-    counts = _jump_counts(seed, clock.day)
-    rng = generator(seed, clock.day, 2)
+    counts = _jump_counts(seed, day)
+    rng = generator(seed, day, 2)
     times, steps = [], []
     for segment, (ups, downs) in enumerate(counts.T):
         # Given the two Poisson counts, times are uniform and the order of ups and downs is a shuffle.
@@ -115,14 +119,12 @@ def session_path(seed: int, clock: SessionClock, profile: str) -> SessionPath:
         rng.shuffle(step)
         steps.append(step)
     jump_ns, step = np.concatenate(times), np.concatenate(steps)
-    start = _start_ticks(seed, clock.day.year)[clock.day]
-    if profile == "planted":
-        uniform = rng.random(len(step))
-        emit_end_ns = clock.rth_close_ns - 2 * OUTCOME_NS
-        _lean_on_attempts(jump_ns, step, start, uniform, clock.rth_open_ns, emit_end_ns, THIRD_ATTEMPT_BIAS)
-    elif profile == "default":
+    start = _start_ticks(seed, day.year)[day]
+    if profile == "default":
         _push_off_levels(step, start, rng.random(len(step)), LEVEL_REPULSION_BIAS)
-    return SessionPath(start, jump_ns, step)
+    leans = PLANTED_LEANS if profile == "planted" else Leans()
+    dealers = play_dealers(generator(seed, day, 8), seed, clock, jump_ns, step, start, leans)
+    return SessionPath(start, jump_ns, step, dealers)
 
 
 @njit(cache=True)
@@ -135,94 +137,3 @@ def _push_off_levels(step, start_tick, uniform, bias):
         if d != 0 and abs(d) <= near and step[i] * d < 0 and uniform[i] < bias:
             step[i] = -step[i]
         x += step[i]
-
-
-@njit(cache=True)
-def _lean_on_attempts(jump_ns, step, start_tick, uniform, emit_from_ns, emit_to_ns, bias):
-    """Flip steps in place so that after a 3rd or later attempt P(towards the break) = (1 + bias)/2.
-
-    Attempts are counted by the touch machine of market spec 5.5, ROUND levels only, on the walk as a market sees it
-    that follows in steps of 8 ticks: the prints of a thinned session, whatever the scale. The lean lasts until the
-    walk is 80 ticks off the level or the 8 minutes of the outcome are over.
-    """
-    span = np.int64(4096)  # ticks to either side that a session can reach
-    n_levels = 2 * span // ROUND_TICKS + 2
-    first_level = (start_tick - span) // ROUND_TICKS
-    machine = new_machine(n_levels)
-    attempts = np.zeros((2, 4), np.int64)
-    lean_sign, lean_level, lean_end = 0, np.int64(0), np.int64(0)
-    x, at = np.int64(start_tick), np.int64(start_tick // ATTEMPT_LATTICE * ATTEMPT_LATTICE)
-    prior_ns, prior_tick, moves = jump_ns[0], at, 0
-    for i in range(step.shape[0]):
-        t = jump_ns[i]
-        if lean_sign != 0:
-            if t >= lean_end or abs(x - lean_level) >= THETA_TICKS:
-                lean_sign = 0
-            elif step[i] != lean_sign and uniform[i] < bias:
-                step[i] = -step[i]
-        x += step[i]
-        if abs(x - at) < ATTEMPT_LATTICE:
-            continue
-        at = x
-        level, direction = machine_step(machine, first_level, t, at, prior_ns, prior_tick, moves)
-        prior_ns, prior_tick, moves = t, at, moves + 1
-        if direction != 0 and emit_from_ns <= t < emit_to_ns:
-            side = 1 if direction > 0 else 0
-            index = count_attempt(attempts[side], t, level * ROUND_TICKS)
-            if index >= 3:
-                lean_sign, lean_level, lean_end = direction, level * ROUND_TICKS, t + OUTCOME_NS
-
-
-@njit(cache=True)
-def count_attempt(state, t0_ns, level_tick):
-    """Attempt index of a touch (from 1) given its direction's ``state`` (4,): last t0, last level, index, seen."""
-    if state[3] == 0 or t0_ns - state[0] > CLUSTER_NS or abs(level_tick - state[1]) > TOUCH_TICKS:
-        state[2] = 0
-    state[0], state[1], state[2], state[3] = t0_ns, level_tick, state[2] + 1, 1
-    return state[2]
-
-
-@njit(cache=True)
-def new_machine(n_levels):
-    """State of the touch machine, one row a level: armed, side of the last far trade, far run began at, last near.
-
-    A level that has seen no near trade yet is far since birth and arms without a dwell (``far_from`` = −1).
-    """
-    machine = np.zeros((n_levels, 4), np.int64)
-    machine[:, 2] = -1
-    machine[:, 3] = -2
-    return machine
-
-
-@njit(cache=True)
-def machine_step(machine, first_level, ts_ns, tick, prior_ns, prior_tick, i):
-    """Feed trade number ``i`` to the ROUND levels; return (level, direction) of a touch, else (level, 0).
-
-    ``level`` is the level's tick / 40; direction +1 for UP (from below), −1 for DOWN. ``prior_*`` is trade i − 1.
-    Levels are 40 ticks apart, so only the nearest can have this trade within the re-arm distance; the far runs
-    of all others just go on, which is why one step costs the same however many levels there are.
-    Source: market spec 5.5.
-    """
-    near = MONITOR_TICKS + HYSTERESIS_TICKS
-    level = (tick + ROUND_TICKS // 2) // ROUND_TICKS
-    # The trade before was the last of its run at the level it was near to: that level's far run starts here.
-    before = (prior_tick + ROUND_TICKS // 2) // ROUND_TICKS
-    if before != level or abs(tick - level * ROUND_TICKS) > near:
-        row = before - first_level
-        if 0 <= row < machine.shape[0] and machine[row, 3] == i - 1:
-            machine[row, 2] = ts_ns
-    d = tick - level * ROUND_TICKS
-    row = level - first_level
-    if abs(d) > near or row < 0 or row >= machine.shape[0]:
-        return level, 0
-    if machine[row, 3] != i - 1 and i > 0:  # comes from afar
-        if machine[row, 2] < 0 or prior_ns - machine[row, 2] >= REARM_NS:
-            machine[row, 0] = 1
-        machine[row, 1] = -1 if prior_tick < level * ROUND_TICKS else 1
-    machine[row, 3] = i
-    if abs(d) > MONITOR_TICKS:
-        machine[row, 1] = -1 if d < 0 else 1
-    if machine[row, 0] == 1 and abs(d) <= TOUCH_TICKS:
-        machine[row, 0] = 0
-        return level, (1 if machine[row, 1] < 0 else -1)
-    return level, 0

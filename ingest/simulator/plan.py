@@ -12,16 +12,8 @@ import numpy as np
 from numba import njit
 
 from ingest.simulator.clock import MINUTE_NS, SECOND_NS, SessionClock
-from ingest.simulator.path import (
-    OUTCOME_NS,
-    ROUND_TICKS,
-    THETA_TICKS,
-    SessionPath,
-    expected_variance,
-    generator,
-    machine_step,
-    new_machine,
-)
+from ingest.simulator.levels import OUTCOME_NS, ROUND_TICKS, THETA_TICKS, machine_step, new_machine
+from ingest.simulator.path import SessionPath, expected_variance, generator
 
 FULL_RECORDS, FULL_TRADES = 8_000_000, 500_000  # of a session at scale 1
 LATTICES = (1, 2, 4, 8)
@@ -278,3 +270,9 @@ def expected_moves(clock: SessionClock, lattice_ticks: int) -> np.ndarray:
     """(minutes + 1,) moves still expected from each minute of the session to its end."""
     minutes = (clock.globex_close_ns - clock.globex_open_ns) // MINUTE_NS
     return expected_variance(clock, np.arange(minutes + 1)) / lattice_ticks**2
+
+
+def moves_of(plan: TapePlan) -> tuple[np.ndarray, np.ndarray]:
+    """(times, best bids after) of the market's moves in a plan."""
+    is_move = plan.kind == MOVE
+    return plan.ts_ns[is_move], plan.to_tick[is_move]

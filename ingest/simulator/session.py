@@ -21,7 +21,8 @@ from ingest.simulator.book import (
 )
 from ingest.simulator.clock import SECOND_NS, SessionClock, session_clock
 from ingest.simulator.contracts import ContractSet, contracts_of
-from ingest.simulator.path import ROUND_TICKS, SessionPath, generator, session_path
+from ingest.simulator.levels import ROUND_TICKS
+from ingest.simulator.path import SessionPath, generator, session_path
 from ingest.simulator.plan import (
     FULL_RECORDS,
     MOVE,
@@ -62,7 +63,7 @@ def open_session(seed: int, day: date, scale: float, profile: str) -> SessionStr
     of ts_event; each view is overwritten by the next. No event is cut between two blocks.
     """
     clock, contracts = session_clock(day), contracts_of(day)
-    path = session_path(seed, clock, profile)
+    path = session_path(seed, day, profile)
     plan = plan_tape(seed, scale, clock, path, profile)
     return SessionStream(clock, contracts, plan, _blocks(seed, scale, clock, contracts, path, plan))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.simulator.path import POINT_TICKS, ROUND_TICKS
+from ingest.simulator.levels import POINT_TICKS, ROUND_TICKS
 from ingest.simulator.plan import BOUNCE, BREAK, CHOP
 from ingest.simulator.session import SessionStream
 

@@ -36,6 +36,7 @@ DAY, HEX8, VERSION_FOLDER = r"\d{4}-\d{2}-\d{2}", "[0-9a-f]{8}", r"v\d+\.\d+_[a-
 # Where files that are no manifests may stand (spec market 2, architecture 3); what starts with _ or . is never data.
 LAYOUT = [
     r"raw/dbn/(trades|mbp10)/[^/]+\.dbn(\.zst)?",
+    rf"raw/polygon/(options|stocks)/{DAY}\.csv\.gz",
     r"raw/_quarantine/[^/]+",
     r"raw/\._simulation\.lock",
     rf"lake/bronze/futures/(trades|mbp10)/symbol=[^/=]+/date={DAY}/hour=\d\d/part-{HEX8}-\d{{3}}\.parquet",

@@ -9,13 +9,9 @@ import pytest
 from ingest.simulator import path as path_module
 from ingest.simulator.clock import is_early_close, session_clock, trading_sessions, wall_ns
 from ingest.simulator.contracts import contracts_of, third_friday
-from ingest.simulator.path import (
-    ROUND_TICKS,
-    THIRD_ATTEMPT_BIAS,
-    SessionPath,
-    count_attempt,
-    session_path,
-)
+from ingest.simulator.dealers import Leans, count_attempt, play_dealers
+from ingest.simulator.levels import ROUND_TICKS
+from ingest.simulator.path import SessionPath, session_path
 from ingest.simulator.plan import (
     BOUNCE,
     BREAK,
@@ -62,7 +58,7 @@ def test_the_front_contract_is_the_nearest_more_than_eight_days_away():
 
 
 def test_a_path_is_a_balanced_walk_that_starts_where_the_chain_says():
-    walk = session_path(5, CLOCK, "null")
+    walk = session_path(5, DAY, "null")
     assert set(walk.step.tolist()) == {-1, 1}
     assert (np.diff(walk.jump_ns) >= 0).all()
     assert CLOCK.globex_open_ns < walk.jump_ns[0]
@@ -74,7 +70,7 @@ def test_a_path_is_a_balanced_walk_that_starts_where_the_chain_says():
     assert abs(np.corrcoef(steps[:-1], steps[1:])[0, 1]) < 4 / len(steps) ** 0.5
 
     closes = walk.start_tick + walk.step.sum()
-    after = session_path(5, session_clock(date(2025, 10, 8)), "null").start_tick
+    after = session_path(5, date(2025, 10, 8), "null").start_tick
     assert abs(after - closes) <= path_module.GAP_SHARE * abs(closes - path_module.CENTRE_TICKS) + 1
 
 
@@ -85,7 +81,7 @@ def test_prices_stay_where_the_checks_expect_them():
 
 
 def test_a_coarser_lattice_is_the_same_path_at_fewer_instants():
-    walk = session_path(5, CLOCK, "null")
+    walk = session_path(5, DAY, "null")
     fine, coarse = (plan_tape(5, scale, CLOCK, walk, "null") for scale in (0.6, 0.01))
     assert (fine.lattice_ticks, coarse.lattice_ticks) == (1, 8)
     ticks = walk.tick()
@@ -96,7 +92,7 @@ def test_a_coarser_lattice_is_the_same_path_at_fewer_instants():
 
 
 def test_planned_touches_are_those_of_the_specification():
-    walk = session_path(5, CLOCK, "planted")
+    walk = session_path(5, DAY, "planted")
     for scale in (0.02, 0.06):
         plan = plan_tape(5, scale, CLOCK, walk, "planted")
         prints = _prints(plan.kind == MOVE, plan.to_tick, plan.aggressor, plan.follows, plan.ts_ns)
@@ -130,7 +126,7 @@ def odds_ratios(profile: str) -> tuple[float, float]:
     table = np.zeros((3, 2))
     for day in trading_sessions(date(2025, 9, 1), date(2025, 10, 31))[:40]:
         clock = session_clock(day)
-        plan = plan_tape(2, 0.02, clock, session_path(2, clock, profile), profile)
+        plan = plan_tape(2, 0.02, clock, session_path(2, day, profile), profile)
         t0 = plan.ts_ns[plan.touch_event]
         rth = (t0 >= clock.rth_open_ns) & (t0 < clock.rth_close_ns - 960 * SECOND_NS)
         np.add.at(table, (plan.touch_outcome[rth], plan.touch_is_vacuum[rth].astype(int)), 1)
@@ -161,11 +157,6 @@ def test_flags_of_the_null_profile_do_not_look_at_the_outcome():
     assert (flags == draw_flags(np.random.default_rng(1), np.roll(outcome, 1), "null")).all()
 
 
-def test_the_third_attempt_leans_by_its_odds():
-    f = THIRD_ATTEMPT_BIAS
-    assert ((1 + f) / (1 - f)) ** 80 == pytest.approx(1.3)
-
-
 def walk_between(*turning_points: int, step_s: float = 1.0) -> SessionPath:
     """A walk from turning point to turning point, one tick every ``step_s``, from the regular open on."""
     steps = np.concatenate(
@@ -181,15 +172,14 @@ def test_steps_lean_only_after_the_third_attempt_and_until_it_is_over():
     walk = walk_between(level - 60, level, *once_more, *once_more, level - 200, step_s=0.7)
     third = 60 + 90 + 90  # steps up to the third touch
     bent = walk.step.copy()
-    session = CLOCK.rth_open_ns, CLOCK.rth_close_ns
-    path_module._lean_on_attempts(walk.jump_ns, bent, walk.start_tick, np.zeros(len(bent)), *session, 1.0)
+    play_dealers(np.random.default_rng(1), 5, CLOCK, walk.jump_ns, bent, walk.start_tick, Leans(attempt=1e6))
     assert (bent[:third] == walk.step[:third]).all()
     assert (bent[third : third + 80] == 1).all()  # a certain lean: up to 80 ticks above the level
     assert (bent[third + 80 :] == walk.step[third + 80 :]).all()
 
     bent = walk.step.copy()
-    path_module._lean_on_attempts(walk.jump_ns, bent, walk.start_tick, np.ones(len(bent)), *session, 1.0)
-    assert (bent == walk.step).all()  # no draw was below the bias
+    play_dealers(np.random.default_rng(1), 5, CLOCK, walk.jump_ns, bent, walk.start_tick, Leans())
+    assert (bent == walk.step).all()
 
 
 def test_attempts_count_within_a_cluster():
