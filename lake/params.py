@@ -4,7 +4,10 @@ import functools
 import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import yaml
@@ -25,6 +28,7 @@ LEVEL_KINDS = {
     "GAMMA_FLIP",
     "USER",
 }
+USER_LEVEL_KEYS = ("price_points", "from_at", "until_at")
 ENUMS = {"event_hours": {"rth", "all"}, "theta_mode": {"dollars", "atr"}}
 FRACTIONS = ("WEAK_PERCENTILE", "BARRIER_MIN_VISIBLE", "THETA_1_FRACTION")
 MAY_BE_ZERO_OR_LESS = ("RISK_FREE", "HYSTERESIS")
@@ -57,14 +61,22 @@ def canonical_json(values: object) -> str:
     return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+def load(name: str, params_dir: Path | None = None) -> ParamSet:
+    """The resolved set ``name`` from ``params/<name>.yaml``. Raises ParamError with the key and the file.
+
+    ``TICKHOUSE_PARAMS_DIR`` names another folder: `tickhouse verify` builds with the values that are on record.
+    """
+    return _load(name, params_dir or Path(os.environ.get("TICKHOUSE_PARAMS_DIR") or PARAMS_DIR))
+
+
 @functools.cache
-def load(name: str, params_dir: Path = PARAMS_DIR) -> ParamSet:
-    """The resolved set ``name`` from ``params/<name>.yaml``. Raises ParamError with the key and the file."""
+def _load(name: str, params_dir: Path) -> ParamSet:
     values = _resolve(name, params_dir, ())
     return ParamSet(name, values, hashlib.sha256(canonical_json(values).encode()).hexdigest())
 
 
-def names(params_dir: Path = PARAMS_DIR) -> list[str]:
+def names(params_dir: Path | None = None) -> list[str]:
+    params_dir = params_dir or Path(os.environ.get("TICKHOUSE_PARAMS_DIR") or PARAMS_DIR)
     return sorted(p.stem for p in params_dir.glob("*.yaml"))
 
 
@@ -97,6 +109,8 @@ def _resolve(name: str, params_dir: Path, seen: tuple[str, ...]) -> dict[str, ob
         raise ParamError(
             f"params/{name}.yaml has unknown keys {', '.join(unknown)}; the keys are those of params/default.yaml"
         )
+    if "USER_LEVELS" in own:
+        own["USER_LEVELS"] = _user_levels(own["USER_LEVELS"], f"params/{name}.yaml: USER_LEVELS")
     resolved = {
         **base,
         **{k: _like(base[k], v, f"params/{name}.yaml: {k}") if base else v for k, v in own.items()},
@@ -120,6 +134,50 @@ def _like(default: object, value: object, where: str) -> object:
     return value
 
 
+def _user_levels(given: object, where: str) -> list[dict[str, object]]:
+    """Lines drawn by a user, in one form and order, so that equal ones have one digest: instants in UTC."""
+    if not isinstance(given, list):
+        raise ParamError(f"{where} was {given!r}, expected a list of {{{', '.join(USER_LEVEL_KEYS)}}}")
+    levels = []
+    for number, item in enumerate(given, 1):
+        at = f"{where}, item {number}"
+        if not isinstance(item, dict) or set(item) != set(USER_LEVEL_KEYS):
+            keys = ", ".join(map(str, item)) if isinstance(item, dict) else repr(item)
+            raise ParamError(f"{at} was {keys}, expected the keys {', '.join(USER_LEVEL_KEYS)}")
+        price = item["price_points"]
+        if isinstance(price, bool) or not isinstance(price, int | float) or not 0 < price < math.inf:
+            raise ParamError(f"{at}: price_points was {price!r}, expected a positive number of index points")
+        start, end = (_instant(item[key], f"{at}: {key}") for key in USER_LEVEL_KEYS[1:])
+        if start >= end:
+            raise ParamError(f"{at}: until_at was {end}, expected an instant after from_at = {start}")
+        levels.append({"price_points": float(price), "from_at": start, "until_at": end})
+
+    def tick(level: dict) -> int:
+        return math.floor(level["price_points"] / 0.25 + 0.5)
+
+    for one, next_one in pairwise(sorted(levels, key=lambda level: (tick(level), level["from_at"]))):
+        if tick(one) == tick(next_one) and next_one["from_at"] < one["until_at"]:
+            raise ParamError(
+                f"{where} has {one['price_points']} and {next_one['price_points']} on one tick at once, from "
+                f"{next_one['from_at']}; keep one of them, or end the first before the second starts"
+            )
+    return sorted(levels, key=lambda level: (level["from_at"], level["price_points"]))
+
+
+def _instant(given: object, where: str) -> str:
+    """An ISO instant, of YAML or as text, in UTC and to the second: texts then compare as the instants do."""
+    try:
+        instant = datetime.fromisoformat(given) if isinstance(given, str) else given
+    except ValueError:
+        instant = None
+    if not isinstance(instant, datetime) or instant.tzinfo is None or instant.microsecond:
+        shown = given.isoformat() if isinstance(given, datetime) else repr(given)
+        raise ParamError(
+            f"{where} was {shown}, expected whole seconds with their UTC offset, such as 2025-12-16T10:00:00-05:00"
+        )
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _check(values: dict[str, object], name: str) -> None:
     for key, allowed in ENUMS.items():
         if values[key] not in allowed:
@@ -130,6 +188,10 @@ def _check(values: dict[str, object], name: str) -> None:
         raise ParamError(
             f"params/{name}.yaml: level_kinds has unknown {', '.join(unknown)}; "
             f"known are {', '.join(sorted(LEVEL_KINDS))}"
+        )
+    if values["USER_LEVELS"] and "USER" not in values["level_kinds"]:
+        raise ParamError(
+            f"params/{name}.yaml: USER_LEVELS has lines, but level_kinds has no USER; add it, or empty USER_LEVELS"
         )
     judged_apart = {*MAY_BE_ZERO_OR_LESS, *WINDOWS_S, "grid_ms"}
     for key, value in values.items():

@@ -46,6 +46,8 @@ def literal(value: object) -> str:
         return f"{value!r}::double"
     if isinstance(value, list | tuple):
         return f"[{', '.join(literal(v) for v in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{literal(k)}: {literal(v)}' for k, v in value.items())}}}"
     return "'" + str(value).replace("'", "''") + "'"
 
 

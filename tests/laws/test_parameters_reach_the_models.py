@@ -164,6 +164,6 @@ def test_every_parameter_of_the_slice_is_drawn():
             "CONFLUENCE_BAND",
             "LOOKBACK_MINUTES",
         ),
-        *("VOLUME_LOOKBACK_DAYS", "SNAP_INTERVAL_MS", "LATENESS_BUFFER_MS"),
+        *("VOLUME_LOOKBACK_DAYS", "SNAP_INTERVAL_MS", "LATENESS_BUFFER_MS", "USER_LEVELS"),
     }
     assert set(load("default").values) - set(CHOICES) == waiting

@@ -14,6 +14,7 @@ DEFAULT = {
     "event_hours": "rth",
     "level_kinds": ["PM", "OR", "SESSION", "SMA", "VWAP", "ROUND", "CALL_WALL", "PUT_WALL"],
     "universe_version": "u1",
+    "USER_LEVELS": [],
     "W_b": 240,
     "W_t": 60,
     "MONITOR_BAND": 0.25,

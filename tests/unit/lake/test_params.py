@@ -102,3 +102,83 @@ def test_a_value_that_means_nothing_is_refused(tmp_path: Path, text: str, told: 
         params.load("odd", tmp_path)
     assert told in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+LINES = """extends: default
+level_kinds: [ROUND, USER]
+USER_LEVELS:
+  - {price_points: 6000, from_at: 2025-12-16T09:30:00-05:00, until_at: "2025-12-17T21:00:00Z"}
+  - {price_points: 5990.5, from_at: 2025-12-15T00:00:00Z, until_at: 2025-12-16T00:00:00Z}
+"""
+
+
+def test_lines_of_a_user_have_one_form_and_one_order(folder):
+    drawn = loaded(folder, "drawn", LINES)
+    assert drawn.values["USER_LEVELS"] == [
+        {"price_points": 5990.5, "from_at": "2025-12-15T00:00:00Z", "until_at": "2025-12-16T00:00:00Z"},
+        {"price_points": 6000.0, "from_at": "2025-12-16T14:30:00Z", "until_at": "2025-12-17T21:00:00Z"},
+    ]
+    again = (
+        LINES.replace("09:30:00-05:00", "15:30:00+01:00").replace("6000", "6000.0").splitlines(keepends=True)
+    )
+    assert loaded(folder, "again", "".join([*again[:3], again[4], again[3]])).digest == drawn.digest
+    assert (
+        loaded(folder, "nearer", "extends: drawn\nMONITOR_BAND: 0.2\n").values["USER_LEVELS"]
+        == (drawn.values["USER_LEVELS"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (("[ROUND, USER]", "[ROUND]"), "USER_LEVELS has lines, but level_kinds has no USER"),
+        (
+            ("price_points: 6000", "price: 6000"),
+            "item 1 was price, from_at, until_at, expected the keys price_points",
+        ),
+        (
+            ("price_points: 6000", "price_points: -1"),
+            "item 1: price_points was -1, expected a positive number",
+        ),
+        (
+            ("price_points: 6000", "price_points: .inf"),
+            "item 1: price_points was inf, expected a positive number",
+        ),
+        (
+            ("price_points: 6000", "price_points: yes"),
+            "item 1: price_points was True, expected a positive number",
+        ),
+        (
+            ("09:30:00-05:00", "09:30:00"),
+            "item 1: from_at was 2025-12-16T09:30:00, expected whole seconds with",
+        ),
+        (("09:30:00-05:00", "09:30:00.5-05:00"), "expected whole seconds with their UTC offset"),
+        (('"2025-12-17T21:00:00Z"', "tomorrow"), "item 1: until_at was 'tomorrow', expected whole seconds"),
+        (
+            ('"2025-12-17T21:00:00Z"', "2025-12-17"),
+            "item 1: until_at was datetime.date(2025, 12, 17), expected",
+        ),
+        (
+            ('"2025-12-17T21:00:00Z"', "2025-12-16T14:30:00Z"),
+            "expected an instant after from_at = 2025-12-16T14:30",
+        ),
+        (("price_points: 5990.5", "price_points: 6000.1"), ""),
+    ],
+)
+def test_a_line_that_cannot_be_drawn_is_refused(folder, changed, told):
+    text = LINES.replace(*changed)
+    assert text != LINES
+    if not told:  # one tick, but one after the other
+        loaded(folder, "good", text)
+        text = text.replace("2025-12-16T00:00:00Z}", "2025-12-16T14:30:01Z}")
+        told = "has 6000.1 and 6000.0 on one tick at once, from 2025-12-16T14:30:00Z"
+    with pytest.raises(params.ParamError) as refused:
+        loaded(folder, "bad", text)
+    assert told in str(refused.value)
+    assert "params/bad.yaml: USER_LEVELS" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_lines_are_a_list(folder):
+    with pytest.raises(params.ParamError, match="USER_LEVELS was 6000, expected a list of"):
+        loaded(folder, "bad", "extends: default\nUSER_LEVELS: 6000\n")
