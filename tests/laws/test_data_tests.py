@@ -153,7 +153,7 @@ def day(manifest: dict[str, Any]) -> duckdb.DuckDBPyConnection:
     days = autumn()
     pipeline = Pipeline(manifest, params.load("default"))
     for date in DATES:
-        pipeline.market((days[date].trades, days[date].records))
+        pipeline.land(days[date])
         pipeline.build(date)
     both = [[t for date in DATES for t in days[date].trades], []]
     pipeline.market((both[0], both[1]))
@@ -248,3 +248,41 @@ def test_a_value_that_its_column_does_not_declare_is_found(day, manifest: dict[s
         broken = [row[-1] for row in day.execute(query).fetchall()]
         day.execute("rollback")
         assert broken == found, column
+
+
+def test_a_feature_that_says_nothing_is_found(day, manifest: dict[str, Any]):
+    """One that is the same in every row, and one that repeats another; of fewer than 1,000 rows nothing is said."""
+    (query,) = [
+        n["compiled_code"]
+        for n in manifest["nodes"].values()
+        if n.get("test_metadata", {}).get("name") == "varies" and n["name"].endswith("v1_0_")
+    ]
+    table = "silver.touch_features_v1_0"
+    assert day.execute(query).fetchall() == []
+
+    def faults(*defects: str) -> set[tuple[str, str]]:
+        day.execute("begin")
+        copies = "select i.copy_number, t.* from {t} as t, range(20) as i (copy_number)".replace("{t}", table)
+        day.execute(
+            f"insert into {table} select * exclude (copy_number) "
+            f"replace (observation_id || copy_number as observation_id) from ({copies})"
+        )
+        for defect in defects:
+            day.execute(f"update {table} set {defect}")
+        found = day.execute(query).fetchall()
+        day.execute("rollback")
+        return set(found)
+
+    before = faults()
+    for defect, fault in (
+        ("tape_velocity = 3", ("tape_velocity", "is the same in every row")),
+        ("tape_velocity = null", ("tape_velocity", "is the same in every row")),
+        ("tape_sell_vol = tape_buy_vol", ("tape_sell_vol", "repeats tape_buy_vol")),
+        ("tape_imbalance = tape_buy_vol", ("tape_imbalance", "repeats tape_buy_vol")),  # of another type
+        ("direction = level_kind_name", ("level_kind_name", "repeats direction")),
+    ):
+        assert fault not in before
+        assert fault in faults(defect), defect
+    assert ("tape_velocity", "is the same in every row") not in faults(
+        "tape_velocity = case when observation_id < '8' then 3 end"
+    ), "a NULL is a value"
