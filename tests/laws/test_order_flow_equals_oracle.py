@@ -5,13 +5,17 @@ Integers are equal; doubles agree to 1e-9 * max(|a|, |b|) + 1e-12 (spec market 6
 """
 
 import random
+from collections import Counter
 
 import pyarrow as pa
 import pytest
 
+from lake import params
 from physics.book import BBO_SCHEMA, STATES_SCHEMA, TAPE_SCHEMA, bbo_changes, book_states, book_tape
 from physics.kinematics import KINEMATICS_SCHEMA, kinematics
 from physics.ofi import OFI_SCHEMA, ofi
+from tests.e2e.in_memory import Pipeline
+from tests.e2e.market import busy_morning
 from tests.laws.test_kernels_equal_oracle import (
     assert_rows,
     hour,  # noqa: F401 (a fixture)
@@ -185,3 +189,62 @@ def test_order_flow_and_kinematics_of_the_real_hour(hour: dict) -> None:  # noqa
     found = kinematics(points_table(aimed), states, grid_ms=100)
     assert_rows(found.to_pylist(), expected, list(expected[0]))
     assert any(row["jerk_20min"] is not None for row in expected)
+
+
+def test_the_models_hold_what_the_oracle_says(manifest: dict) -> None:
+    """Cells, flows, quotes and both feature models of a busy morning, as the project's own SQL and kernels build them
+    on one connection."""
+    *before, day = busy_morning(3)
+    pipeline = Pipeline(manifest, params.load("default"))
+    for earlier in before:
+        pipeline.land(earlier)
+        pipeline.build(earlier.date, only=pipeline.history)
+    pipeline.land(day)
+    contract = day.records[0]["contract"]
+    session_book, trades = oracle_book.whole(day.front_records(contract)), day.front_trades(contract)
+    names = ("ofi_100ms", "flow_100ms", "bbo_changes", "feat_touch_ofi", "feat_touch_kinematics")
+    pipeline.build(day.date, only=pipeline.upstream(*names))
+    rows = {name: pipeline.rows(name, day.date) for name in (*names, "observation_points")}
+    of_cells, of_flows = Counter(), Counter()
+    for ts, of_all, of_best in flows(session_book["states"]):
+        of_cells[ts // GRID_NS * GRID_NS, "ofi"] += of_all
+        of_cells[ts // GRID_NS * GRID_NS, "ofi_l1"] += of_best
+    for change in session_book["tape"]:
+        key = (change["ts_event_ns"] // GRID_NS * GRID_NS, change["side"], change["tick"])
+        of_flows[key, "added" if change["delta"] > 0 else "lost"] += abs(change["delta"])
+    for trade in trades:
+        if trade["aggressor"]:
+            side = {1: 1, -1: 0}[trade["aggressor"]]
+            of_flows[(trade["ts_event_ns"] // GRID_NS * GRID_NS, side, trade["tick"]), "filled"] += trade[
+                "size"
+            ]
+
+    cells = rows["ofi_100ms"]
+    buckets = sorted({entry["ts"] // GRID_NS * GRID_NS for entry in session_book["entries"]})
+    assert [row["bucket_ns"] for row in cells] == buckets
+    for name in ("ofi", "ofi_l1"):
+        assert [row[name] for row in cells] == [of_cells[bucket, name] for bucket in buckets]
+    found = {
+        ((row["bucket_ns"], row["side"], row["tick"]), name): row[name]
+        for row in rows["flow_100ms"]
+        for name in ("added", "lost", "filled")
+        if row[name]
+    }
+    assert found == dict(of_flows)
+    assert_rows(rows["bbo_changes"], expected_quotes(session_book["states"]), BBO_SCHEMA.names)
+
+    points = {point["observation_id"]: point for point in rows["observation_points"]}
+    assert len(points) > 20
+    events = flows(session_book["states"])
+    for row in rows["feat_touch_ofi"]:
+        expected = ofi_row(session_book, points[row["observation_id"]], DEFAULT, events)
+        assert_rows([row], [expected], list(expected))
+    for row in worlds.seeded(0).sample(rows["feat_touch_kinematics"], 15):
+        expected = kinematics_row(session_book, points[row["observation_id"]])
+        assert_rows([row], [expected], list(expected))
+    for name in ("ofi", "kinematics"):
+        for row in rows[f"feat_touch_{name}"]:
+            used = row[f"{name}_max_input_ts_ns"]
+            assert used is None or used < points[row["observation_id"]]["asof_ns"]
+    assert any(row["ofi_300s"] is not None for row in rows["feat_touch_ofi"])
+    assert any(row["jerk_3min"] is not None for row in rows["feat_touch_kinematics"])
