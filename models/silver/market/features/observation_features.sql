@@ -16,6 +16,24 @@ tape as (
 
     select * from {{ ref('feat_touch_tape') }}
 
+),
+
+ofi as (
+
+    select * from {{ ref('feat_touch_ofi') }}
+
+),
+
+kinematics as (
+
+    select * from {{ ref('feat_touch_kinematics') }}
+
+),
+
+confluence as (
+
+    select * from {{ ref('feat_touch_confluence') }}
+
 )
 
 select
@@ -27,8 +45,16 @@ select
     points.ts_ns,
     points.anchor_ns,
     points.asof_ns,
-    greatest(points.spot_ts_ns, barrier.barrier_max_input_ts_ns, tape.tape_max_input_ts_ns)
-        as max_input_ts_ns,
+    -- what used nothing says NULL, which greatest() skips; the spot is always there
+    greatest(
+        points.spot_ts_ns,
+        points.ratio_ts_ns,
+        barrier.barrier_max_input_ts_ns,
+        tape.tape_max_input_ts_ns,
+        ofi.ofi_max_input_ts_ns,
+        kinematics.kinematics_max_input_ts_ns,
+        confluence.confluence_max_input_ts_ns
+    ) as max_input_ts_ns,
     points.contract,
     points.level_id,
     points.attempt_cluster_id,
@@ -41,7 +67,7 @@ select
     points.direction_sign,
     abs(points.level_tick - points.spot_tick) * cast(0.25 as double) as distance,
 
-    -- reference: stored, never a model input
+    -- level ref: stored, never a model input
     points.level_kind,
     points.level_tick,
     points.level_price,
@@ -49,7 +75,7 @@ select
     points.es_spy_ratio,
     points.ratio_source,
 
-    -- barrier
+    -- barrier physics
     barrier.barrier_state,
     barrier.barrier_delta_liq,
     barrier.barrier_added,
@@ -72,7 +98,7 @@ select
     barrier.barrier_pct_change_3min,
     barrier.barrier_pct_change_5min,
 
-    -- tape
+    -- tape physics
     tape.tape_imbalance,
     tape.tape_velocity,
     tape.tape_price_slope_3s,
@@ -88,7 +114,7 @@ select
     tape.sweep_contracts,
     tape.sweep_notional,
 
-    -- fuel: no option trade is landed, so each column is NULL or UNKNOWN by its own rule
+    -- fuel physics
     cast(null as double) as gamma_exposure,
     cast(null as double) as gamma_exposure_wg,
     cast(null as double) as gamma_exposure_5m,
@@ -99,12 +125,63 @@ select
 
     -- dealer velocity
     cast(null as double) as gamma_flow_velocity,
-    cast(null as double) as gamma_flow_impulse,
     cast(null as double) as gamma_flow_accel_1m,
     cast(null as double) as gamma_flow_accel_3m,
+    cast(null as double) as gamma_flow_impulse,
     cast(null as double) as dealer_pressure_accel,
 
-    -- pressures
+    -- ofi
+    ofi.ofi_30s,
+    ofi.ofi_60s,
+    ofi.ofi_120s,
+    ofi.ofi_300s,
+    ofi.ofi_l1_30s,
+    ofi.ofi_l1_60s,
+    ofi.ofi_l1_120s,
+    ofi.ofi_l1_300s,
+    ofi.ofi_near_level_30s,
+    ofi.ofi_near_level_60s,
+    ofi.ofi_near_level_120s,
+    ofi.ofi_near_level_300s,
+    ofi.ofi_acceleration,
+
+    -- kinematics
+    kinematics.velocity_1min,
+    kinematics.velocity_3min,
+    kinematics.velocity_5min,
+    kinematics.velocity_10min,
+    kinematics.velocity_20min,
+    kinematics.acceleration_1min,
+    kinematics.acceleration_3min,
+    kinematics.acceleration_5min,
+    kinematics.acceleration_10min,
+    kinematics.acceleration_20min,
+    kinematics.jerk_1min,
+    kinematics.jerk_3min,
+    kinematics.jerk_5min,
+    kinematics.jerk_10min,
+    kinematics.jerk_20min,
+    kinematics.momentum_trend_3min,
+    kinematics.momentum_trend_5min,
+    kinematics.momentum_trend_10min,
+    kinematics.momentum_trend_20min,
+
+    -- confluence
+    confluence.confluence_count,
+    confluence.confluence_weighted_score,
+    confluence.confluence_pressure,
+    confluence.confluence_min_distance,
+    confluence.confluence_min_distance_atr,
+    confluence.confluence_alignment,
+    confluence.confluence_level,
+    confluence.breakout_state,
+    confluence.gex_alignment,
+    confluence.rel_vol_ratio,
+    confluence.level_stacking_2pt,
+    confluence.level_stacking_5pt,
+    confluence.level_stacking_10pt,
+
+    -- pressure indicators
     (
         tanh(-barrier.barrier_delta_liq / cast({{ param('DELTA_LIQ_NORM') }} as double))
         + {{ clip('1 - barrier.wall_ratio / ' ~ param('WALL_RATIO_NORM')) }}
@@ -117,3 +194,6 @@ select
 from points
 inner join barrier on points.observation_id = barrier.observation_id
 inner join tape on points.observation_id = tape.observation_id
+inner join ofi on points.observation_id = ofi.observation_id
+inner join kinematics on points.observation_id = kinematics.observation_id
+inner join confluence on points.observation_id = confluence.observation_id
