@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lake import bronze, calendar, code, params, windows
+from lake import bronze, calendar, code, params, released, windows
 from lake.commits import Partition, read_partitions
 
 
@@ -19,7 +19,10 @@ class PlanError(ValueError):
 
 @dataclass
 class Step:
-    """One partition to build: its params and date, and what it reads."""
+    """One partition to build: its params and date, and what it reads.
+
+    ``kept`` is the partition that stands there, where it is of a released version: the rebuild is compared with it.
+    """
 
     date: str
     params: params.ParamSet | None
@@ -30,11 +33,15 @@ class Step:
     bronze_files: dict[str, tuple[list[Path], list[Path]]]
     # By bronze source, also one of which only the gaps are read (`gaps_of`): see `bronze.known`.
     known: dict[str, dict]
+    kept: Partition | None = None
 
 
 @dataclass
 class Plan:
-    """What one run builds of a dataset. ``parents`` are the datasets it reads, with the partitions they had."""
+    """What one run builds of a dataset. ``parents`` are the datasets it reads, with the partitions they had.
+
+    ``release`` is set for a dataset of a released version: of its steps those of released dates come first.
+    """
 
     node: dict
     dataset: str
@@ -45,6 +52,7 @@ class Plan:
     gaps_of: list["_Bronze"] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     total: int = 0
+    release: released.Released | None = None
 
 
 @dataclass
@@ -88,9 +96,28 @@ def version_params(node: dict, override: str | None) -> params.ParamSet | None:
     return None if name is None else params.load(override or name)
 
 
-def active_params(graph: dict, selected: Iterable[str], override: str | None) -> list[params.ParamSet]:
-    """Every distinct param set that a version of this run names; of all versions when the run selects none."""
-    versions = [n for n in graph["nodes"].values() if is_dataset(n) and meta(n).get("param_set")]
+def version_name(node: dict) -> str | None:
+    """Folder name of the version that a dataset is of, ``v1.0_mechanics_only``; None for all others."""
+    return dataset_folder(node).rpartition("/")[2] if meta(node).get("version_name") else None
+
+
+def is_archived(root: Path, node: dict) -> bool:
+    name = version_name(node)
+    return name is not None and released.state(root, name) == "archived"
+
+
+def active_params(
+    graph: dict, selected: Iterable[str], override: str | None, root: Path | None = None
+) -> list[params.ParamSet]:
+    """Every distinct param set that a version of this run names; of all versions when the run selects none.
+
+    With ``root``, a version that is archived there counts no more.
+    """
+    versions = [
+        n
+        for n in graph["nodes"].values()
+        if is_dataset(n) and meta(n).get("param_set") and not (root and is_archived(root, n))
+    ]
     chosen = [n for n in versions if n["unique_id"] in set(selected)] or versions
     sets = {p.digest: p for n in chosen if (p := version_params(n, override))}
     return [sets[d] for d in sorted(sets)]
@@ -127,6 +154,11 @@ def plan(
         code_digest=code.digest(files),
         parents=[(p, parent_partitions[p["unique_id"]]) for p in parents],
     )
+    if is_archived(root, node):
+        result.total = len(committed)
+        return result
+    if version_name(node):
+        result.release = released.read(root, result.dataset)
     reads = meta(node).get("reads", {})
     landed = [s["name"] for s in sources if not s["meta"].get("windows")]
     bronzes = _bronzes(root, {name: reads.get(name, {}).get("keys", {}) for name in landed}, visible)
@@ -135,7 +167,7 @@ def plan(
     _check_reads(node, parents, sources)
 
     if per_params(node):
-        sets: list[params.ParamSet | None] = [*active_params(graph, selected, param_set)]
+        sets: list[params.ParamSet | None] = [*active_params(graph, selected, param_set, root)]
     else:
         sets = [version_params(node, param_set)]
     for values in sets:
@@ -150,8 +182,14 @@ def plan(
                 result, date, values, folder_params, parents, parent_partitions, bronzes, windowed, seeds
             )
             old = committed.get((folder_params, date))
+            if result.release:
+                step.kept = old
+                if old and not full_refresh and released.is_settled(old, step.build_key):
+                    continue
             if full_refresh or old is None or old.commit.build_key != step.build_key:
                 result.steps.append(step)
+    if result.release:
+        result.steps.sort(key=lambda step: step.kept is None)
     return result
 
 

@@ -13,7 +13,21 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.factory import FACTORY
 from dbt_common.exceptions import DbtRuntimeError
 
-from lake import bronze, code, commits, params, plan, publish, rollup, runs, sources, versions, views, windows
+from lake import (
+    bronze,
+    code,
+    commits,
+    params,
+    plan,
+    publish,
+    released,
+    rollup,
+    runs,
+    sources,
+    versions,
+    views,
+    windows,
+)
 from lake.locks import Locks
 from lake.paths import archive_dir, lake_root, stage_dir
 
@@ -149,7 +163,19 @@ class Plugin(BasePlugin):
         job["key"] = plan.meta(node)["key"]
         job["total"] = planned.total
         job["version"] = self._version(node, graph, job["param_set"])
+        job["built"], job["refusal"] = 0, None
+        if planned.release:
+            self._leave_out_appended(job, planned)
         job["steps"] = [self._step(job, step) for step in planned.steps]
+
+    @staticmethod
+    def _leave_out_appended(job: dict, planned: plan.Plan) -> None:
+        """New dates join a released version only while it would be made as it was; told once its own dates are
+        found to be what they were."""
+        new = [step.date for step in planned.steps if step.kept is None]
+        job["refusal"] = released.refuse_append(planned.release, job["version"]["now"], new)
+        if job["refusal"]:
+            planned.steps = [step for step in planned.steps if step.kept is not None]
 
     def _step(self, job: dict, step: plan.Step) -> dict:
         node = job["model"]
@@ -216,7 +242,10 @@ class Plugin(BasePlugin):
             staged.unlink()
             raise
         version = job["job"]["version"] or {}
-        commits.publish(
+        if step.kept:
+            self._compare(job, planned, step, staged, content)
+            return
+        partition = commits.publish(
             staged,
             step.folder,
             commits.Commit(
@@ -235,12 +264,31 @@ class Plugin(BasePlugin):
                 run_id=self.run.run_id,
             ),
         )
+        if planned.release:
+            released.write_ancestry(self.root, partition)
+        job["job"]["built"] += 1
         params = step.params.digest8 if plan.per_params(node) else None
         self.run.published.setdefault(node["unique_id"], set()).add((params, step.date))
+
+    def _compare(self, job: dict, planned: plan.Plan, step: plan.Step, staged: Path, content: str) -> None:
+        """A released date stands: its rebuild is compared with it and goes."""
+        now, key = job["job"]["version"]["now"], job["job"]["key"]
+        try:
+            verdict = released.judge(
+                self.root, planned.release, step.kept, now, step.inputs, staged, content, key
+            )
+        finally:
+            staged.unlink()
+        released.write_verdict(step.kept, step.build_key, verdict, self.run.run_id)
+        if verdict.outcome == released.CHANGED:
+            raise released.ReleasedError(verdict.message)
+        job["step"]["warning"] = verdict.message if verdict.outcome == released.INPUT else None
 
     def _op_finish(self, job: dict) -> None:
         """The dataset's view over what is now committed, and the roll-up of a version."""
         node = job["job"]["model"]
+        if job["job"]["refusal"]:
+            raise released.ReleasedError(job["job"]["refusal"])
         found = commits.read_partitions(self.root / "lake" / plan.dataset_folder(node))
         if not self._is_shown(node, found):
             job["view_sql"] = self._view_sql(node, found)
@@ -308,13 +356,23 @@ class Plugin(BasePlugin):
     # -- versions ----------------------------------------------------------------------------------------------------
 
     def _version(self, node: dict, graph: dict, override: str | None) -> dict | None:
-        if not plan.meta(node).get("version_name"):
+        if not plan.meta(node).get("version_name") or plan.is_archived(self.root, node):
             return None
         values = plan.version_params(node, override)
-        meaning = versions.intent(node, values)
         files = versions.version_code(node, graph, _macros())
+        now = released.Now(values, files, override)
+        # A released version is told as it was released, whatever the checkout would make of it now.
+        if old := released.read(self.root, plan.dataset_folder(node)):
+            return {
+                "intent": old.intent,
+                "params": old.values,
+                "files": old.files,
+                "build_digest": old.build_digest,
+                "now": now,
+            }
+        meaning = versions.intent(node, values)
         digest = versions.build_digest(meaning, values.digest, versions.code.digest(files))
-        return {"intent": meaning, "params": values, "files": files, "build_digest": digest}
+        return {"intent": meaning, "params": values, "files": files, "build_digest": digest, "now": now}
 
     def _roll_up(self, node: dict, version: dict | None) -> None:
         if version is None or not plan.meta(node).get("writes_manifest"):

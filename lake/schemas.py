@@ -54,6 +54,10 @@ def schemas(words: Vocabulary) -> dict[str, Schema]:
         "event_receipt": _event_receipt(),
         "dataset_commit": _dataset_commit(),
         "dataset_status": _dataset_status(),
+        "dataset_ancestry": _dataset_ancestry(),
+        "dataset_rebuild": _dataset_rebuild(),
+        "version_release": _version_release(),
+        "version_archive": _version_archive(),
         "version_manifest": _version_manifest(words),
         "version_params": _version_params(words),
         "experiments": _experiments(words),
@@ -553,6 +557,9 @@ def _sql(data_type: str) -> Schema:
 # -- silver and gold -------------------------------------------------------------------------------------------------
 
 
+_INPUT = _pattern("(bronze|gaps|silver|gold|seed)/.+")
+
+
 def _dataset_commit() -> Schema:
     schema = _record(
         dataset=_pattern("(silver|gold)/.+"),
@@ -563,7 +570,7 @@ def _dataset_commit() -> Schema:
         content_digest=SHA256,
         build_key=SHA256,
         code_digest=SHA256,
-        inputs=_map(SHA256, _pattern("(bronze|silver|gold|seed)/.+"), minProperties=1),
+        inputs=_map(SHA256, _INPUT, minProperties=1),
         input_digest=SHA256,
         build_digest=_or_null(SHA256),
         built_at=INSTANT,
@@ -590,6 +597,79 @@ def _dataset_status() -> Schema:
     }
     return _file(
         "Verdict of the data tests on one commit", rf"{PARTITION}/_metadata/status-{_HEX8}\.json", schema
+    )
+
+
+def _dataset_ancestry() -> Schema:
+    schema = _record(record_version={"const": 1}, inputs=_map(SHA256, _INPUT, minProperties=1))
+    return _file(
+        "All that a date of a released version was made from, down to bronze",
+        rf"{PARTITION}/_metadata/ancestry\.json",
+        schema,
+    )
+
+
+def _dataset_rebuild() -> Schema:
+    schema = _record(
+        record_version={"const": 1},
+        dataset=_pattern("(silver|gold)/.+"),
+        date=DATE,
+        outcome=_enum("equal", "E_RELEASED_CHANGED", "E_INPUT_CHANGED"),
+        message=TEXT,
+        columns=_list(TEXT),
+        inputs=_list(TEXT),
+        recorded_digest=SHA256,
+        rebuilt_digest=SHA256,
+        build_key=SHA256,
+        noticed_at=INSTANT,
+        run_id=RUN_ID,
+    )
+    return _file(
+        "What came of computing a released date again",
+        rf"{PARTITION}/_metadata/rebuild-{_HEX8}\.json",
+        schema,
+    )
+
+
+def _version_release() -> Schema:
+    # of the params and columns of its own day, so that they are not those of the project now
+    part = _record(
+        intent=OBJECT,
+        param_set=SLUG,
+        params=OBJECT,
+        params_digest=SHA256,
+        code_digest=SHA256,
+        build_digest=SHA256,
+        files=_map(SHA256, minProperties=1),
+    )
+    schema = _record(
+        record_version={"const": 1},
+        version=VERSION_FOLDER,
+        released_at=INSTANT,
+        datasets=_map(part, _pattern("(silver|gold)/.+"), minProperties=1),
+    )
+    return _file(
+        "What a feature version was when it was released",
+        rf"lake/silver/features/{_VERSION}/_metadata/release\.json",
+        schema,
+    )
+
+
+def _version_archive() -> Schema:
+    schema = _record(
+        record_version={"const": 1},
+        version=VERSION_FOLDER,
+        archived_at=INSTANT,
+        path=_pattern(rf"archive/silver/features/{_VERSION}\.tar"),
+        bytes=SOME,
+        sha256=SHA256,
+        files=_map(SHA256, minProperties=1),
+        run_id=RUN_ID,
+    )
+    return _file(
+        "Where the dates of an archived feature version stand",
+        rf"lake/silver/features/{_VERSION}/_metadata/archive\.json",
+        schema,
     )
 
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from lake import atomic, code, contracts, params
+from lake import atomic, code, contracts, params, released
 from lake.commits import Partition
 from lake.paths import PROJECT_DIR
 
@@ -89,9 +89,12 @@ def write_manifest(
 ) -> None:
     """Write both files atomically. What was recorded before (``created_at``, ``status``, tags, notes) is kept.
 
+    Once the version is released, so are the checkout and the engines that it was made by.
+
     Raises BrokenContract when what stands there has a key that would be lost, or a value that can't be kept.
     """
     old = _kept(dataset_dir / "manifest.yaml")
+    state = released.state_of(dataset_dir)
     code_digest = code.digest(files)
     statuses = [(p, p.status()) for p in partitions]
     manifest = {
@@ -100,7 +103,7 @@ def write_manifest(
         "description": meaning["description"],
         "created_at": old["created_at"] or (partitions[0].commit.built_at if partitions else None),
         "created_by": "pipeline",
-        "status": old["status"],
+        "status": old["status"] if state == "draft" else state,
         **{k: meaning[k] for k in ("parent_version", "source", "param_set", "features", "parameters")},
         "validation": _validation(meaning, partitions),
         "dates": [
@@ -124,15 +127,13 @@ def write_manifest(
         "tags": old["tags"],
         "notes": old["notes"],
     }
+    made_by = _made_by(dataset_dir / "params.yaml" if state == "released" else None)
     resolved = {
         "param_set": param_set.name,
         "resolved": param_set.values,
         "params_digest": param_set.digest,
-        "code": {**_git(), "code_digest": code_digest, "files": files},
-        "engines": {
-            "python": platform.python_version(),
-            **{e.replace("-", "_"): importlib.metadata.version(e) for e in ENGINES},
-        },
+        "code": {**made_by["code"], "code_digest": code_digest, "files": files},
+        "engines": made_by["engines"],
         "inputs": {p.commit.date: p.commit.input_digest for p in partitions},
     }
     for name, content in (("params.yaml", resolved), ("manifest.yaml", manifest)):
@@ -140,6 +141,18 @@ def write_manifest(
         target = dataset_dir / name
         if not target.is_file() or target.read_text() != text:
             atomic.write_text(target, text)
+
+
+def _made_by(recorded: Path | None) -> dict[str, dict]:
+    """Checkout and engines: those on record where there are any, else those that run now."""
+    if recorded and recorded.is_file():
+        old = _read_yaml(recorded)
+        return {
+            "code": {name: old["code"][name] for name in ("git_commit", "dirty")},
+            "engines": old["engines"],
+        }
+    engines = {e.replace("-", "_"): importlib.metadata.version(e) for e in ENGINES}
+    return {"code": _git(), "engines": {"python": platform.python_version(), **engines}}
 
 
 def _kept(path: Path) -> dict[str, Any]:

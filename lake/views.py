@@ -11,6 +11,8 @@ import datetime
 import itertools
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from lake import bronze
 from lake.commits import Partition
 from lake.paths import archive_dir
@@ -76,10 +78,28 @@ def dataset_view(node: dict, partition_column: str, per_params: bool, partitions
         }
         return f"select {', '.join(f'cast(null as {types[n]}) as {quote(n)}' for n in shown)} where false"
     hive = {"date": "varchar", **({"params": "varchar"} if per_params else {})}
-    listed = ", ".join(f"{expression} as {quote(name)}" for name, expression in shown.items())
-    # One scan wants equal keys in all of its paths, and those of the archive have `month` besides.
-    places = ([p.file for p in partitions if p.is_archived == there] for there in (True, False))
-    return " union all ".join(f"select {listed} from {scan(files, hive)}" for files in places if files)
+    groups: dict[tuple[bool, tuple[str, ...]], list[Path]] = {}
+    lacking = _lacking([n for n in declared if n not in (partition_column, "date", "params")], partitions)
+    for p in partitions:
+        # One scan wants equal keys in all of its paths, and those of the archive have `month` besides.
+        groups.setdefault((p.is_archived, lacking[p.commit.code_digest]), []).append(p.file)
+    selects = []
+    for (_, missing), files in sorted(groups.items(), key=lambda kv: (not kv[0][0], kv[0][1])):
+        parts = {n: f"cast(null as {declared[n]})" if n in missing else e for n, e in shown.items()}
+        listed = ", ".join(f"{expression} as {quote(name)}" for name, expression in parts.items())
+        selects.append(f"select {listed} from {scan(files, hive)}")
+    return " union all ".join(selects)
+
+
+def _lacking(names: list[str], partitions: list[Partition]) -> dict[str, tuple[str, ...]]:
+    """By code digest, which of the declared columns the files of that code lack: those declared since, and not built
+    yet. The view shows them as NULL, so that a run that is to build them can begin."""
+    found: dict[str, tuple[str, ...]] = {}
+    for p in partitions:
+        if p.commit.code_digest not in found:
+            held = set(pq.read_schema(p.file).names)
+            found[p.commit.code_digest] = tuple(n for n in names if n not in held)
+    return found
 
 
 def bronze_view(

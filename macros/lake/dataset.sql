@@ -11,6 +11,7 @@
   {% for view_sql in job.views_sql %}
     {% call statement('view', auto_begin=false) %}{{ view_sql }}{% endcall %}
   {% endfor %}
+  {% set warnings = [] %}
   {% for step in job.steps %}
     {% call statement('variables', auto_begin=false) %}{{ step.set_sql }}{% endcall %}
     {% if loop.first and model.language == 'sql' %}
@@ -35,6 +36,10 @@ def materialize(df, con):
       {% endcall %}
     {% endif %}
     {% do adapter.store_relation('lake', this, [], '', '', {'op': 'publish', 'job': job, 'step': step}) %}
+    {% if step.warning %}
+      {% do exceptions.warn(step.warning) %}
+      {% do warnings.append('; ' ~ step.warning) %}
+    {% endif %}
     {% call statement('reset', auto_begin=false) %}{{ step.reset_sql }}{% endcall %}
   {% endfor %}
 
@@ -47,7 +52,7 @@ def materialize(df, con):
   {% set target = this.incorporate(type='view') %}
   {% do persist_docs(target, model) %}
   {% do adapter.commit() %}
-  {% do store_raw_result('main', message=(job.steps | length) ~ ' of ' ~ job.total ~ ' dates', code='OK', rows_affected=none) %}
+  {% do store_raw_result('main', message=job.built ~ ' of ' ~ job.total ~ ' dates' ~ warnings | join, code='OK', rows_affected=none) %}
   {{ return({'relations': [target]}) }}
 {% endmaterialization %}
 

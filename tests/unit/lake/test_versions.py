@@ -34,7 +34,8 @@ def node() -> dict[str, Any]:
     """v1.0 as dbt has it in its graph, from the model YAML."""
     path = contracts.MODELS_DIR / "silver" / "market" / "sets" / "touch_features.yml"
     (model,) = yaml.safe_load(path.read_text())["models"]
-    return {**model, "columns": {column["name"]: column for column in model["columns"]}}
+    (version,) = (v for v in contracts.of_versions(model) if v["v"] == "1_0")
+    return {**model, **version, "columns": {column["name"]: column for column in version["columns"]}}
 
 
 @pytest.fixture(scope="module")
