@@ -1,5 +1,6 @@
-"""The averages of 200 and 400 two-minute closes as of an instant, and the price against them (spec §5.3, §5.4, §7.7)."""
+"""The averages of 200 and 400 two-minute closes, and the price against them (spec §5.3, §5.4, §7.7)."""
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -14,7 +15,7 @@ def sigma_points(session_trades: list[dict], t_ns: int) -> float | None:
     """§5.3: sample standard deviation, in points, of the last 20 changes between one-minute closes of this session
     whose bars ended by t. NULL with fewer than 20 changes."""
     closes = [bar["close_tick"] for bar in ohlcv(session_trades, 60) if bar["bar_end_ns"] <= t_ns]
-    changes = [now - before for before, now in zip(closes, closes[1:], strict=False)][-CHANGES:]
+    changes = [now - before for before, now in itertools.pairwise(closes)][-CHANGES:]
     if len(changes) < CHANGES:
         return None
     mean = Fraction(sum(changes), CHANGES)

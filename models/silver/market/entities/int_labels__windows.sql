@@ -22,47 +22,9 @@ ratios as (
 
 ),
 
-minute_bars as (
+indicators as (
 
-    select bars.*
-    from {{ ref('ohlcv') }} as bars
-    inner join {{ ref('dim_front_month') }} as front
-        on bars.session_date = front.session_date
-        and bars.contract = front.contract
-    where bars.bar_s = 60
-
-),
-
-true_ranges as (
-
-    select
-        session_date,
-        bar_end_ns,
-        case
-            when lag(close_tick) over in_session is null then high_tick - low_tick
-            else greatest(high_tick, lag(close_tick) over in_session)
-                - least(low_tick, lag(close_tick) over in_session)
-        end as true_range_ticks
-    from minute_bars
-    window in_session as (partition by session_date order by bar_end_ns)
-
-),
-
--- ATR: simple mean of the last 14 present bars of this session
-atrs as (
-
-    select
-        session_date,
-        bar_end_ns,
-        case
-            when count(*) over last_14 = 14
-                then sum(true_range_ticks) over last_14 / cast(14 as double) * 0.25
-        end as atr
-    from true_ranges
-    window
-        last_14 as (
-            partition by session_date order by bar_end_ns rows between 13 preceding and current row
-        )
+    select * from {{ ref('int_bars__indicators') }}
 
 ),
 
@@ -70,8 +32,10 @@ with_atr as (
 
     select
         points.*,
-        atrs.atr
-    {{ asof_left('points', 'atrs', on=['session_date'], left_time='label_start_ns', right_time='bar_end_ns') }}
+        indicators.atr
+    {{ asof_left(
+        'points', 'indicators', on=['session_date'], left_time='label_start_ns', right_time='bar_end_ns'
+    ) }}
 
 ),
 
