@@ -6,6 +6,12 @@ points as (
 
 ),
 
+geometry as (
+
+    select * from {{ ref('feat_touch_geometry') }}
+
+),
+
 barrier as (
 
     select * from {{ ref('feat_touch_barrier') }}
@@ -30,9 +36,33 @@ kinematics as (
 
 ),
 
+mean_reversion as (
+
+    select * from {{ ref('feat_touch_mean_reversion') }}
+
+),
+
 confluence as (
 
     select * from {{ ref('feat_touch_confluence') }}
+
+),
+
+approach as (
+
+    select * from {{ ref('feat_touch_approach') }}
+
+),
+
+attempts as (
+
+    select * from {{ ref('feat_touch_attempts') }}
+
+),
+
+context as (
+
+    select * from {{ ref('feat_touch_context') }}
 
 )
 
@@ -49,11 +79,16 @@ select
     greatest(
         points.spot_ts_ns,
         points.ratio_ts_ns,
+        geometry.geometry_max_input_ts_ns,
         barrier.barrier_max_input_ts_ns,
         tape.tape_max_input_ts_ns,
         ofi.ofi_max_input_ts_ns,
         kinematics.kinematics_max_input_ts_ns,
-        confluence.confluence_max_input_ts_ns
+        mean_reversion.mean_reversion_max_input_ts_ns,
+        confluence.confluence_max_input_ts_ns,
+        approach.approach_max_input_ts_ns,
+        attempts.attempts_max_input_ts_ns,
+        context.context_max_input_ts_ns
     ) as max_input_ts_ns,
     points.contract,
     points.level_id,
@@ -74,6 +109,13 @@ select
     points.spot_tick * cast(0.25 as double) as spot,
     points.es_spy_ratio,
     points.ratio_source,
+
+    -- geometry
+    geometry.distance_signed,
+    geometry.distance_pct,
+    geometry.distance_atr,
+    geometry.distance_signed_atr,
+    geometry.atr,
 
     -- barrier physics
     barrier.barrier_state,
@@ -166,6 +208,23 @@ select
     kinematics.momentum_trend_10min,
     kinematics.momentum_trend_20min,
 
+    -- mean reversion
+    mean_reversion.sma_200,
+    mean_reversion.sma_400,
+    mean_reversion.dist_to_sma_200,
+    mean_reversion.dist_to_sma_400,
+    mean_reversion.dist_to_sma_200_atr,
+    mean_reversion.dist_to_sma_400_atr,
+    mean_reversion.sma_200_slope,
+    mean_reversion.sma_400_slope,
+    mean_reversion.sma_200_slope_5bar,
+    mean_reversion.sma_400_slope_5bar,
+    mean_reversion.sma_spread,
+    mean_reversion.mean_reversion_pressure_200,
+    mean_reversion.mean_reversion_pressure_400,
+    mean_reversion.mean_reversion_velocity_200,
+    mean_reversion.mean_reversion_velocity_400,
+
     -- confluence
     confluence.confluence_count,
     confluence.confluence_weighted_score,
@@ -181,6 +240,26 @@ select
     confluence.level_stacking_5pt,
     confluence.level_stacking_10pt,
 
+    -- approach context
+    approach.approach_velocity,
+    approach.approach_bars,
+    approach.approach_distance,
+    approach.approach_distance_atr,
+    attempts.prior_touches,
+    attempts.attempt_index,
+    attempts.barrier_replenishment_trend,
+    attempts.barrier_delta_liq_trend,
+    attempts.tape_velocity_trend,
+    attempts.tape_imbalance_trend,
+    context.minutes_since_open,
+    context.is_first_15m,
+    context.dist_to_pm_high,
+    context.dist_to_pm_low,
+    context.dist_to_or_high,
+    context.dist_to_or_low,
+    context.dist_to_pm_high_atr,
+    context.dist_to_pm_low_atr,
+
     -- pressure indicators
     (
         tanh(-barrier.barrier_delta_liq / cast({{ param('DELTA_LIQ_NORM') }} as double))
@@ -192,8 +271,13 @@ select
     cast(null as double) as gamma_pressure,
     cast(null as double) as gamma_pressure_accel
 from points
+inner join geometry on points.observation_id = geometry.observation_id
 inner join barrier on points.observation_id = barrier.observation_id
 inner join tape on points.observation_id = tape.observation_id
 inner join ofi on points.observation_id = ofi.observation_id
 inner join kinematics on points.observation_id = kinematics.observation_id
+inner join mean_reversion on points.observation_id = mean_reversion.observation_id
 inner join confluence on points.observation_id = confluence.observation_id
+inner join approach on points.observation_id = approach.observation_id
+inner join attempts on points.observation_id = attempts.observation_id
+inner join context on points.observation_id = context.observation_id
