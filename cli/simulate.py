@@ -31,6 +31,15 @@ Seed = Annotated[int, typer.Option(help="The same seed, date, scale and profile 
 Profile = Annotated[
     str, typer.Option(help="default, null (nothing to learn) or planted (effects to be found).")
 ]
+FaultNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fault",
+        metavar="NAME",
+        help="What is wrong in the files; may be repeated. all, none, or list to see them. Default: odd things that "
+        "are harmless (crossed-book, identical-prints, odd-tickers).",
+    ),
+]
 
 
 @app.callback()
@@ -38,21 +47,42 @@ def simulate() -> None:
     """Write raw files out of the simulator."""
 
 
-@app.command(epilog="Example: tickhouse simulate market --dates 2025-10-06:2025-10-10 --profile planted")
+@app.command(
+    epilog="Example: tickhouse simulate market --dates 2025-10-06:2025-10-10 --profile planted --fault none"
+)
 def market(
     dates: Dates = None,
     sessions: Sessions = None,
     scale: Scale = None,
     seed: Seed = 1,
     profile: Profile = "default",
+    fault: FaultNames = None,
     truth: Annotated[
         Path | None, typer.Option(help="Also write what was planted to this Parquet file, outside the lake.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print an array, one flat object a file.")] = False,
 ) -> None:
     """Write ES as DBN v3 files to raw/dbn, SPY and its options as flat files to raw/polygon; what is there stays."""
-    rows = simulated(lake_root(), dates, sessions, scale, seed, profile, truth)
+    if fault == ["list"]:
+        print_rows(list_faults(), as_json=as_json)
+        return
+    rows = simulated(lake_root(), dates, sessions, scale, seed, profile, fault, truth)
     print_rows(rows, as_json=as_json)
+
+
+def list_faults() -> list[dict[str, object]]:
+    from ingest.simulator.faults import DEMO_FAULTS, FAULTS  # noqa: PLC0415 (loads numba)
+
+    return [
+        {
+            "fault": name,
+            "hits": f.hits,
+            "default": name in DEMO_FAULTS,
+            "what": f.what,
+            "handling": f.handling,
+        }
+        for name, f in FAULTS.items()
+    ]
 
 
 def simulated(
@@ -62,9 +92,13 @@ def simulated(
     scale: float | None,
     seed: int,
     profile: str,
+    faults: list[str] | None = None,
     truth: Path | None = None,
 ) -> list[dict[str, object]]:
-    """Run the simulator under a progress bar; one flat row for each file, in order of day and schema."""
+    """Run the simulator under a progress bar; one flat row for each file, in order of day and schema.
+
+    Faults are the demo's when None.
+    """
     # Imported here: the simulator's kernels take a second that --help should not pay.
     from ingest.simulator import market as simulator  # noqa: PLC0415
 
@@ -73,14 +107,20 @@ def simulated(
     else:
         chosen = list(simulator.DEMO_DATES)
     with tqdm(total=len(chosen), desc="simulate", unit="session", disable=None, leave=False) as bar:
+
+        def on_progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
         files = simulator.simulate(
             root,
             chosen,
             scale=simulator.DEMO_SCALE if scale is None else scale,
             seed=seed,
             profile=profile,
-            progress=lambda done, _: bar.update(done - bar.n),
+            progress=on_progress,
             truth=truth,
+            faults=simulator.DEMO_FAULTS if faults is None else faults,
         )
     return [
         {

@@ -13,6 +13,7 @@ EPOCH = date(2010, 1, 4)  # first session of the simulated price history
 SECOND_NS = 1_000_000_000
 MINUTE_NS = 60 * SECOND_NS
 EARLY_CLOSE = time(13)
+FRIDAY, SATURDAY = 4, 5
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,33 @@ def is_early_close(day: date) -> bool:
     return day in _calendar(day)[1]
 
 
+def is_open_holiday(day: date) -> bool:
+    """True on a weekday on which XNYS is closed and ES trades until 13:00: not on New Year's Day, Good Friday and
+    Christmas, when both are closed.
+    """
+    closed = (
+        (12, 24),
+        (12, 25),
+        (12, 26),
+        (12, 31),
+        (1, 1),
+        (1, 2),
+    )  # the day itself, or the one it is moved to
+    if day.weekday() >= SATURDAY or trading_sessions(day, day) or (day.month, day.day) in closed:
+        return False
+    return not (day.weekday() == FRIDAY and day.month in (3, 4))
+
+
 def session_clock(day: date) -> SessionClock:
-    """The instants of session ``day``: 18:00 of the calendar day before to 17:00, New York wall time."""
+    """The instants of session ``day``: 18:00 of the calendar day before to 17:00, New York wall time; to 13:00 on a
+    holiday.
+    """
+    if is_open_holiday(day):
+        closes = wall_ns(day, EARLY_CLOSE)
+        return SessionClock(
+            day, wall_ns(day - timedelta(days=1), time(18)), wall_ns(day, time(4)), wall_ns(day, time(9, 30)),
+            rth_close_ns=closes, globex_close_ns=closes,
+        )  # fmt: skip
     return SessionClock(
         day=day,
         globex_open_ns=wall_ns(day - timedelta(days=1), time(18)),

@@ -34,6 +34,12 @@ def header_word(schema: str, instrument_id: int) -> int:
     return WORDS[schema] * 2 | RTYPES[schema] << 8 | 1 << 16 | instrument_id << 32
 
 
+def truncate(path: Path) -> tuple[str, int]:
+    """Cut a file in its middle; return its sha256 and size."""
+    os.truncate(path, path.stat().st_size * 3 // 5)
+    return atomic.sha256_file(path), path.stat().st_size
+
+
 class _HashedFile:
     """A file that knows the sha256 and the size of what went into it."""
 
@@ -58,18 +64,21 @@ class DbnFile:
     """One DBN v3 file of one UTC day of ``ts_recv`` under construction.
 
     Records are rows of int64 words as they lie in the file, little-endian: (n, 46) for mbp-10, (n, 6) for trades.
+    ``fault`` names what is wrong with the delivery as a whole.
     ``finish`` completes the temporary file and fills ``sha256`` and ``bytes``; ``publish`` makes it durable and
     gives it its name, after which the caller has to sync the folder once for all files it published.
     Source: the vendor's DBN encoding, version 3.
     """
 
-    def __init__(self, folder: Path, schema: str, day: date, contracts: tuple[Contract, ...]):
-        self.schema, self.day = schema, day
+    def __init__(
+        self, folder: Path, schema: str, day: date, contracts: tuple[Contract, ...], fault: str | None = None
+    ):
+        self.schema, self.day, self.fault = schema, day, fault
         self.record_count = 0
         self.sha256: str | None = None
         self.bytes = 0
         folder.mkdir(parents=True, exist_ok=True)
-        self._temp = folder / f"{TEMP_PREFIX}{vendor_name(schema, day)}"
+        self._temp = folder / f"{TEMP_PREFIX}{fault or ''}{vendor_name(schema, day)}"
         self._file = _HashedFile(self._temp)
         self._zstd = zstandard.ZstdCompressor(level=1, write_checksum=True).stream_writer(
             self._file, closefd=False
@@ -85,6 +94,12 @@ class DbnFile:
         self._zstd.close()
         self._file.close()
         self.sha256, self.bytes = self._file.sha256.hexdigest(), self._file.bytes
+        if self.fault == "truncated-file":
+            self.sha256, self.bytes = truncate(self._temp)
+        elif self.fault == "wrong-sha256":
+            self.sha256 = hashlib.sha256(
+                self.sha256.encode()
+            ).hexdigest()  # what the list says, of other bytes
 
     def folder(self, root: Path) -> Path:
         return folder_of(root, self.schema)

@@ -6,9 +6,13 @@ from datetime import date
 from pathlib import Path
 from typing import Protocol
 
+from ingest.expected import Expected
+from ingest.simulator.faults import BROKEN_DELIVERIES
 from lake import atomic
 
 SIMULATION_VERSION = 2
+# A file's part of a session: schema, day of the file (see `SimulatedFile`), session, fault of the delivery.
+Part = tuple[str, date, date, str | None]
 
 
 class SimulationError(ValueError):
@@ -70,16 +74,29 @@ class Ledger:
         return root / "raw" / "simulation.json"
 
     @classmethod
-    def load(cls, root: Path, settings: dict) -> "Ledger":
+    def faults_of(cls, root: Path) -> dict[str, date | None]:
+        """The faults that the simulation under ``root`` has, and the session of each; none when there is no file."""
+        if not cls.path(root).exists():
+            return {}
+        faults = cls.read(root).get("faults", {})
+        return {name: day and date.fromisoformat(day) for name, day in faults.items()}
+
+    @classmethod
+    def read(cls, root: Path) -> dict:
         path = cls.path(root)
-        if not path.exists():
-            return cls(root, settings, [])
         try:
-            known = json.loads(path.read_text(encoding="utf-8"))
+            return json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise SimulationError(
                 f"{path} was not JSON ({error}); put it back, or use another root"
             ) from error
+
+    @classmethod
+    def load(cls, root: Path, settings: dict) -> "Ledger":
+        path = cls.path(root)
+        if not path.exists():
+            return cls(root, settings, [])
+        known = cls.read(root)
         found = {key: known.get(key) for key in settings}
         if found != settings or known.get("simulation_version") != SIMULATION_VERSION:
             raise SimulationError(
@@ -131,6 +148,19 @@ class Ledger:
         return [f for f in self.files if set(f.sessions) & set(days)]
 
 
+def delivery_list(root: Path) -> tuple[dict[Path, Expected], set[Path]]:
+    """Size and sha256 of each simulated DBN file, as a vendor's list would have them, by path; and the files of
+    both kinds that are broken on purpose.
+    """
+    if not Ledger.path(root).exists():
+        return {}, set()
+    files = [SimulatedFile.from_json(root, entry) for entry in Ledger.read(root)["files"]]
+    listed = {
+        f.path: Expected(bytes=f.bytes, sha256=f.sha256) for f in files if f.path.name.endswith(".dbn.zst")
+    }
+    return listed, {f.path for f in files if f.fault in BROKEN_DELIVERIES}
+
+
 def order(file: SimulatedFile) -> tuple:
     return file.day, file.schema, file.sessions, file.fault or ""
 
@@ -143,6 +173,7 @@ class RawFile(Protocol):
     record_count: int
     bytes: int
     sha256: str
+    fault: str | None
 
     def folder(self, root: Path) -> Path: ...
 
@@ -158,30 +189,30 @@ class Publisher:
 
     def __init__(self, ledger: "Ledger", publish_bytes: int) -> None:
         self.ledger, self._publish_bytes = ledger, publish_bytes
-        self._complete: list[tuple[RawFile, tuple[date, ...], str | None]] = []
+        self._complete: list[tuple[RawFile, tuple[date, ...]]] = []
 
     def __enter__(self) -> "Publisher":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file, _, _ in self._complete:
+        for file, _ in self._complete:
             file.discard()
 
-    def add(self, file: RawFile, sessions: tuple[date, ...], fault: str | None = None) -> None:
-        self._complete.append((file, sessions, fault))
+    def add(self, file: RawFile, sessions: tuple[date, ...]) -> None:
+        self._complete.append((file, sessions))
 
     def publish_if_many(self) -> None:
-        if sum(file.bytes for file, _, _ in self._complete) >= self._publish_bytes:
+        if sum(file.bytes for file, _ in self._complete) >= self._publish_bytes:
             self.publish()
 
     def publish(self) -> None:
         done = []
-        for file, sessions, fault in self._complete:
-            path = self.ledger.place(file.folder(self.ledger.root), file.name(), file.sha256, fault)
+        for file, sessions in self._complete:
+            path = self.ledger.place(file.folder(self.ledger.root), file.name(), file.sha256, file.fault)
             file.publish(path)
             done.append(
                 SimulatedFile(
-                    path, file.schema, file.day, sessions, file.record_count, file.bytes, file.sha256, fault,
+                    path, file.schema, file.day, sessions, file.record_count, file.bytes, file.sha256, file.fault,
                     written=True,
                 )
             )  # fmt: skip
@@ -193,4 +224,5 @@ class Publisher:
 
 
 def _words(settings: dict) -> str:
-    return ", ".join(f"{key} {value}" for key, value in settings.items())
+    shown = settings | {"faults": " and ".join(settings.get("faults") or {}) or "none"}
+    return ", ".join(f"{key} {value}" for key, value in shown.items())

@@ -11,6 +11,7 @@ The same sessions give one flat file of option trades and one of stock trades fo
 date, ``raw/polygon/{options,stocks}/YYYY-MM-DD.csv.gz``.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -23,9 +24,10 @@ from filelock import FileLock
 from ingest.simulator import truth as truth_file
 from ingest.simulator.clock import trading_sessions
 from ingest.simulator.dbn import TEMP_PREFIX
-from ingest.simulator.flat_files import flat_files
-from ingest.simulator.futures_files import SCHEMAS, FuturesWriter, utc_days
-from ingest.simulator.ledger import Ledger, Publisher, SimulatedFile, SimulationError, order
+from ingest.simulator.faults import DEMO_FAULTS, FaultError, Faults, resolve
+from ingest.simulator.flat_files import flat_files, flat_parts
+from ingest.simulator.futures_files import FuturesWriter, futures_parts
+from ingest.simulator.ledger import Ledger, Part, Publisher, SimulatedFile, SimulationError, order
 from ingest.simulator.session import open_session
 from lake.commits import now_utc
 from lake.runs import new_run_id, write_run
@@ -36,8 +38,8 @@ DEMO_SCALE = (
 DEMO_DATES = tuple(
     trading_sessions(date(2025, 10, 6), date(2025, 10, 31))
 )  # 20 full sessions of one contract
+__all__ = ["DEMO_DATES", "DEMO_FAULTS", "DEMO_SCALE", "simulate"]
 Profile = Literal["default", "null", "planted"]
-FLAT_SCHEMAS = ("options", "stocks")
 PUBLISH_BYTES = 256 << 20
 
 
@@ -50,36 +52,43 @@ def simulate(
     profile: Profile,
     progress: Callable[[int, int], None] | None = None,
     truth: Path | None = None,
+    faults: Iterable[str] = (),
 ) -> list[SimulatedFile]:
     """Write the raw files of the sessions ``dates`` under ``root`` and return them, in order of day and schema.
 
     ``dates`` are session dates; weekends and full holidays among them have no session and are skipped. ``scale`` in
     (0, 1] is the share of a full day's events (8 M mbp-10 records, 500 k trades); sizes and the price path don't
     depend on it. ``profile``: ``null`` has nothing to learn, ``planted`` has the effects of market spec 17,
-    ``default`` a price that levels push off. The same (seed, date, scale, profile) gives the same records.
+    ``default`` a price that levels push off. ``faults`` are names of `faults.FAULTS`, ``all`` or ``none``; some add a
+    session. The same (seed, date, scale, profile) gives the same records, and with the same faults the same files.
 
     Files that ``raw/simulation.json`` lists are left as they are, so a second call with the same settings only checks
     their sha256. Files appear whole or not at all, by the quarter gigabyte; after a kill the next call does the rest.
     ``progress`` is called with (sessions done, sessions to do). ``truth`` is a Parquet path outside ``root``: what
     was planted (see `truth.Recorder`); nothing downstream may read it.
 
-    Raises SimulationError for no session, a scale, seed or profile out of range, a root that holds a simulation with
-    other settings, a file that isn't what simulation.json says, and a file of somebody else in the way.
+    Raises SimulationError for no session, a scale, seed, profile or fault out of range, a root that holds a
+    simulation with other settings, a file that isn't what simulation.json says, and a file of somebody else in the way.
     """
     root = root.resolve()
     days = _checked(root, dates, scale, seed, profile, truth)
+    try:
+        wrong = resolve(faults, days, Ledger.faults_of(root))
+    except FaultError as error:
+        raise SimulationError(str(error)) from None
+    days = sorted({*days, *wrong.added_sessions()})
     (root / "raw").mkdir(parents=True, exist_ok=True)
     with FileLock(root / "raw" / "._simulation.lock"):
-        settings = {"profile": profile, "seed": seed, "scale": scale, "faults": {}}
+        settings = {"profile": profile, "seed": seed, "scale": scale, "faults": wrong.to_json()}
         ledger = Ledger.load(root, settings)
         for leftover in (root / "raw").glob(f"*/*/{TEMP_PREFIX}*"):
             leftover.unlink()
-        missing = _missing_parts(days, ledger.files)
-        todo = [day for day in days if any(session == day for _, _, session in missing)]
+        missing = _missing_parts(days, ledger.files, wrong)
+        todo = [day for day in days if any(session == day for _, _, session, _ in missing)]
         collect = truth is not None and bool(todo or not truth.exists())
         recorder = truth_file.Recorder() if collect else None
         run_id, started_at = new_run_id("simulate"), now_utc()
-        _feeds(ledger, days if collect else todo, missing, recorder, progress)
+        _feeds(ledger, days if collect else todo, missing, wrong, recorder, progress)
         if recorder:
             recorder.write(truth)
         if todo:
@@ -123,18 +132,18 @@ def _checked(
     )
 
 
-def _missing_parts(days: list[date], files: list[SimulatedFile]) -> set[tuple[str, date, date]]:
-    """(schema, day, session) of everything that no file holds yet; see `SimulatedFile` for the days."""
-    have = {(f.schema, f.day, session) for f in files for session in f.sessions}
-    want = {(schema, utc, session) for session in days for utc in utc_days(session) for schema in SCHEMAS}
-    want |= {(schema, session, session) for session in days for schema in FLAT_SCHEMAS}
-    return want - have
+def _missing_parts(days: list[date], files: list[SimulatedFile], faults: Faults) -> set[Part]:
+    """Everything that no file holds yet."""
+    have = {(f.schema, f.day, session, f.fault) for f in files for session in f.sessions}
+    parts = (part(day, faults.of(day)) for day in days for part in (futures_parts, flat_parts))
+    return set(itertools.chain.from_iterable(parts)) - have
 
 
 def _feeds(
     ledger: Ledger,
     days: list[date],
-    missing: set[tuple[str, date, date]],
+    missing: set[Part],
+    faults: Faults,
     recorder: truth_file.Recorder | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
@@ -142,12 +151,12 @@ def _feeds(
     seed, scale, profile = (ledger.settings[key] for key in ("seed", "scale", "profile"))
     with ExitStack() as stack:
         publisher = stack.enter_context(Publisher(ledger, PUBLISH_BYTES))
-        futures = stack.enter_context(FuturesWriter(publisher, missing))
+        futures = stack.enter_context(FuturesWriter(publisher, missing, faults, seed))
         for done, day in enumerate(days):
-            stream = open_session(seed, day, scale, profile)
+            stream = open_session(seed, day, scale, profile, faults.of(day))
             futures.write_session(day, stream, recorder)
-            wanted = [schema for schema in FLAT_SCHEMAS if (schema, day, day) in missing]
-            for file in flat_files(ledger.root, seed, day, scale, profile, stream.plan, wanted):
+            parts = sorted((part for part in missing if part[2] == day), key=str)
+            for file in flat_files(ledger.root, seed, scale, profile, stream.plan, parts, faults.of(day)):
                 publisher.add(file, (day,))
             if recorder:
                 recorder.add_plan(day, stream)

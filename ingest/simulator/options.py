@@ -25,6 +25,7 @@ FULL_TODAY = 750_000  # prints of SPY options that expire on the date, at scale 
 OTHER_EXPIRIES, OTHER_ROOTS = 0.30, 0.20  # so many more, as shares of these
 OTHER_ROOT_PRICES = {"SPXW": 5_800, "QQQ": 600, "IWM": 240, "SPYG": 100, "SPYV": 55, "XSP": 580}
 ODD_ROOTS = ("NA", "NULL", "nan")  # tickers that careless readers take for missing values
+IDENTICAL_ONE_IN = 100
 LATE_MINUTES = 15  # options on SPY trade this long beyond the close of their stock
 REACH_USD, MAX_REACH_USD, DEEP_USD = 3.5, 28, 12
 CALL_SHARE_ABOVE = 0.72  # of the trades at strikes above the spot; below it as many are puts
@@ -36,7 +37,9 @@ CONDITION_SHARES = (0.05, 0.55, 0.15, 0.15, 0.06, 0.04)
 EXCHANGES = (300, 301, 302, 303, 304, 307, 309, 312, 313, 316, 318, 319, 322, 323, 325)
 
 
-def option_prints(seed: int, scale: float, spot: Spot, flow: DealerFlow) -> Prints:
+def option_prints(
+    seed: int, scale: float, spot: Spot, flow: DealerFlow, faults: frozenset[str] = frozenset()
+) -> Prints:
     """All prints of one options file, grouped by ticker and in order of time within each."""
     day = spot.clock.day
     rng = generator(seed, day, 9)
@@ -46,8 +49,17 @@ def option_prints(seed: int, scale: float, spot: Spot, flow: DealerFlow) -> Prin
     )
     today = _today(rng, trades, scale, spot, flow, noise)
     later = _later(rng, round(2 * trades * OTHER_EXPIRIES), spot, noise)
-    others = _other_roots(rng, round(2 * trades * OTHER_ROOTS), spot)
-    return Prints.joined(rng, [today, later, others], CONDITIONS, CONDITION_SHARES, EXCHANGES)
+    parts = [today, later, _other_roots(rng, round(2 * trades * OTHER_ROOTS), spot, OTHER_ROOT_PRICES)]
+    if "odd-tickers" in faults:
+        parts.append(_other_roots(rng, 20 * len(ODD_ROOTS), spot, dict.fromkeys(ODD_ROOTS, 12)))
+    whole = Prints.joined(rng, parts, CONDITIONS, CONDITION_SHARES, EXCHANGES)
+    if "identical-prints" in faults:
+        again = np.arange(IDENTICAL_ONE_IN - 1, len(whole), IDENTICAL_ONE_IN)
+        whole = whole.taken(np.sort(np.concatenate([np.arange(len(whole)), again])))
+    if "fractional-size" in faults:
+        rows = whole.rows_of(symbol("SPY", day, "C", 0)[:-8])
+        whole.halved = frozenset(rows[[len(rows) // 3, len(rows) // 2]].tolist())
+    return whole
 
 
 def intensity(minutes: int) -> np.ndarray:
@@ -151,14 +163,14 @@ def _later(rng: np.random.Generator, count: int, spot: Spot, noise: np.ndarray) 
     return Prints(names, ticker, ts, np.where(rng.random(count) < 0.5, bid, ask), size)
 
 
-def _other_roots(rng: np.random.Generator, count: int, spot: Spot) -> Prints:
+def _other_roots(rng: np.random.Generator, count: int, spot: Spot, prices: dict[str, int]) -> Prints:
     """Prints of other roots, some of which begin like SPY: whoever reads prefixes is wrong."""
     clock = spot.clock
-    roots = list(OTHER_ROOT_PRICES)
+    roots = list(prices)
     minutes = (clock.rth_close_ns - clock.rth_open_ns) // MINUTE_NS
     ts = random_times(rng, clock.rth_open_ns, intensity(minutes), MINUTE_NS, count)
     which = rng.integers(0, len(roots), count)
-    level = np.array(list(OTHER_ROOT_PRICES.values()))[which]
+    level = np.array(list(prices.values()))[which]
     strike = np.rint(level * (1 + 0.01 * rng.normal(size=count)))
     is_call = rng.random(count) < 0.5
     cents = np.maximum(np.rint(level * rng.exponential(0.4, count)), 1).astype(np.int64)

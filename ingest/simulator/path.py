@@ -9,7 +9,7 @@ subset of dates can be simulated, in any order.
 import functools
 import math
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 from numba import njit
@@ -19,6 +19,7 @@ from ingest.simulator.clock import (
     SECOND_NS,
     SessionClock,
     is_early_close,
+    is_open_holiday,
     session_clock,
     trading_sessions,
 )
@@ -32,6 +33,7 @@ OVERNIGHT, PREMARKET, RTH, POSTMARKET = range(4)
 VARIANCE_SHARE = (0.06, 0.14, 1.0, 0.09)
 SEGMENT_MINUTES = (600, 330, 390, 60)
 EARLY_CLOSE_MINUTES = (600, 330, 210, 240)
+HOLIDAY_MINUTES, HOLIDAY_SHARE = (600, 330, 210, 0), (0.06, 0.14, 0.15, 0.0)
 
 CENTRE_TICKS = 5_800 * POINT_TICKS
 # Share of the distance to the centre that is given back as the opening gap. The pull sits in the gap, where
@@ -66,10 +68,17 @@ def generator(seed: int, day: date, purpose: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, day.toordinal(), purpose])))
 
 
+def _segments(day: date) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Minutes and share of the variance of the regular hours, by segment of the session."""
+    if is_open_holiday(day):
+        return HOLIDAY_MINUTES, HOLIDAY_SHARE
+    return EARLY_CLOSE_MINUTES if is_early_close(day) else SEGMENT_MINUTES, VARIANCE_SHARE
+
+
 def _jump_counts(seed: int, day: date) -> np.ndarray:
     """(2, 4) numbers of up and down ticks by segment of the session."""
-    minutes = np.array(EARLY_CLOSE_MINUTES if is_early_close(day) else SEGMENT_MINUTES)
-    mean = RTH_VARIANCE_TICKS2_PER_S * 60 * minutes * np.array(VARIANCE_SHARE) / 2
+    minutes, share = (np.array(values) for values in _segments(day))
+    mean = RTH_VARIANCE_TICKS2_PER_S * 60 * minutes * share / 2
     return generator(seed, day, 1).poisson(mean, size=(2, 4))
 
 
@@ -87,8 +96,8 @@ def _start_ticks(seed: int, year: int) -> dict[date, int]:
 
 def expected_variance(clock: SessionClock, from_minute: np.ndarray) -> np.ndarray:
     """Expected squared ticks from each of the minutes ``from_minute`` (since the Globex open) to the close."""
-    minutes = EARLY_CLOSE_MINUTES if is_early_close(clock.day) else SEGMENT_MINUTES
-    per_minute = np.repeat(VARIANCE_SHARE, minutes) * RTH_VARIANCE_TICKS2_PER_S * 60
+    minutes, share = _segments(clock.day)
+    per_minute = np.repeat(share, minutes) * RTH_VARIANCE_TICKS2_PER_S * 60
     remaining = np.concatenate([np.cumsum(per_minute[::-1])[::-1], [0.0]])
     return remaining[from_minute]
 
@@ -112,6 +121,8 @@ def session_path(seed: int, day: date, profile: str) -> SessionPath:
     rng = generator(seed, day, 2)
     times, steps = [], []
     for segment, (ups, downs) in enumerate(counts.T):
+        if ups + downs == 0:
+            continue
         # Given the two Poisson counts, times are uniform and the order of ups and downs is a shuffle.
         times.append(np.sort(rng.integers(bounds[segment], bounds[segment + 1], ups + downs)))
         step = np.ones(ups + downs, np.int8)
@@ -119,7 +130,9 @@ def session_path(seed: int, day: date, profile: str) -> SessionPath:
         rng.shuffle(step)
         steps.append(step)
     jump_ns, step = np.concatenate(times), np.concatenate(steps)
-    start = _start_ticks(seed, day.year)[day]
+    # A holiday is no link of the chain: it begins where the session after it will.
+    after = trading_sessions(day, day + timedelta(days=7))[0]
+    start = _start_ticks(seed, after.year)[after]
     if profile == "default":
         _push_off_levels(step, start, rng.random(len(step)), LEVEL_REPULSION_BIAS)
     leans = PLANTED_LEANS if profile == "planted" else Leans()

@@ -9,7 +9,8 @@ import numpy as np
 class Prints:
     """Prints of one file or a part of it: (n,) ``ticker`` index into ``names``, ``ts_ns``, ``cents``, ``size``.
 
-    Only of the whole, made by `joined`: (n,) ``conditions`` as text and ``exchange``; and ``correction``, all 0.
+    Only of the whole, made by `joined`: (n,) ``conditions`` as text, ``exchange``, ``correction``, ``number`` (from 1)
+    and the venue's time. ``halved``: rows with half a contract less than ``size``.
     """
 
     names: list[str]
@@ -20,6 +21,9 @@ class Prints:
     conditions: list[str] = field(default_factory=list)
     exchange: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     correction: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    number: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    venue_ns: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    halved: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.ts_ns)
@@ -51,4 +55,32 @@ class Prints:
             [conditions[k] for k in drawn.tolist()],
             np.array(exchanges)[rng.integers(0, len(exchanges), len(order))],
             np.zeros(len(order), np.int64),
+            np.arange(1, len(order) + 1),
+            ts[order] - rng.integers(15_000, 400_000, len(order)),
         )
+
+    def sizes(self, part: slice) -> list[int | float]:
+        """Sizes as they are written."""
+        sizes = self.size[part].tolist()
+        for row in self.halved:
+            if part.start <= row < part.stop:
+                sizes[row - part.start] -= 0.5
+        return sizes
+
+    def taken(self, rows: np.ndarray) -> "Prints":
+        """Only these rows, in this order; a row may come more than once."""
+        return Prints(
+            self.names,
+            *(column[rows] for column in (self.ticker, self.ts_ns, self.cents, self.size)),
+            [self.conditions[k] for k in rows.tolist()],
+            *(column[rows] for column in (self.exchange, self.correction, self.number, self.venue_ns)),
+        )
+
+    def every(self, step: int) -> "Prints":
+        """One row in ``step``."""
+        return self.taken(np.arange(step // 2, len(self), step))
+
+    def rows_of(self, prefix: str) -> np.ndarray:
+        """Rows whose ticker begins so, in order."""
+        mine = np.array([name.startswith(prefix) for name in self.names])
+        return np.flatnonzero(mine[self.ticker])

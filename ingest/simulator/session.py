@@ -44,6 +44,11 @@ FRONT_FILLS_PER_HOUR, OTHER_FILLS_PER_HOUR = 360, 30
 OTHER_SIZE_PERCENT = 12  # so that the front contract has most of the volume at any scale
 WEAK_SHARE = 0.35  # of the touches that find no VACUUM
 OTHER_SHARE = {"next": 0.01, "spread": 0.005}
+MANY_OTHERS = {"next": 0.027, "spread": 0.013}  # of a session with the fault `other-contracts`
+# On the day of a roll the next contract trades this share of the front one's volume. A move takes about so many
+# contracts and a trade so many (measured).
+ROLL_SHARE, MOVE_CONTRACTS, TRADE_CONTRACTS = 0.85, 72, 5
+TRADE_ACTION = ord("T")
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,11 @@ class SessionStream:
     blocks: Iterator[np.ndarray]
 
 
-def open_session(seed: int, day: date, scale: float, profile: str) -> SessionStream:
-    """Plan session ``day`` and return its stream; same arguments, same records.
+def open_session(
+    seed: int, day: date, scale: float, profile: str, faults: frozenset[str] = frozenset()
+) -> SessionStream:
+    """Plan session ``day`` and return its stream; same arguments, same records. Of the ``faults``, those that are in
+    the market itself come true here: other contracts that trade a lot.
 
     ``blocks`` yields (n ≤ 8192, 46) int64 views of mbp-10 records as they lie in a DBN file, in order of ts_recv and
     of ts_event; each view is overwritten by the next. No event is cut between two blocks.
@@ -65,15 +73,24 @@ def open_session(seed: int, day: date, scale: float, profile: str) -> SessionStr
     clock, contracts = session_clock(day), contracts_of(day)
     path = session_path(seed, day, profile)
     plan = plan_tape(seed, scale, clock, path, profile)
-    return SessionStream(clock, contracts, plan, _blocks(seed, scale, clock, contracts, path, plan))
+    return SessionStream(clock, contracts, plan, _blocks(seed, scale, clock, contracts, path, plan, faults))
 
 
 def _blocks(
-    seed: int, scale: float, clock: SessionClock, contracts: ContractSet, path: SessionPath, plan: TapePlan
+    seed: int,
+    scale: float,
+    clock: SessionClock,
+    contracts: ContractSet,
+    path: SessionPath,
+    plan: TapePlan,
+    faults: frozenset[str],
 ) -> Iterator[np.ndarray]:
-    other = np.concatenate(
-        [_next_records(seed, scale, clock, contracts, path), _spread_records(seed, scale, clock, contracts)]
-    )
+    share = MANY_OTHERS if "other-contracts" in faults else OTHER_SHARE
+    next_records = _next_records(seed, scale * share["next"], clock, contracts, path)
+    if "roll-day" in faults:
+        _raise_volume(next_records, plan)
+    spread_records = _spread_records(seed, scale * share["spread"], clock, contracts)
+    other = np.concatenate([next_records, spread_records])
     other = other[np.argsort(other[:, 1], kind="stable")]
     rng = generator(seed, clock.day, 5)
     regimes = _regimes(plan, rng)
@@ -129,6 +146,16 @@ def _regimes(plan: TapePlan, rng: np.random.Generator) -> tuple[int, np.ndarray,
     return low, pending, following
 
 
+def _raise_volume(records: np.ndarray, plan: TapePlan) -> None:
+    """Let the trades among ``records`` add up to nearly what the front contract is expected to trade, in place."""
+    trades = np.flatnonzero((records[:, 3] >> 32 & 0xFF) == TRADE_ACTION)
+    moves = int((plan.kind == MOVE).sum())
+    wanted = ROLL_SHARE * (MOVE_CONTRACTS * moves + TRADE_CONTRACTS * (len(plan.kind) - moves))
+    size = records[trades, 3] & 0xFFFFFFFF
+    larger = np.maximum(np.rint(size * wanted / size.sum()), 1).astype(np.int64)
+    records[trades, 3] += larger - size
+
+
 def _next_records(
     seed: int, scale: float, clock: SessionClock, contracts: ContractSet, path: SessionPath
 ) -> np.ndarray:
@@ -138,7 +165,7 @@ def _next_records(
     start = path.start_tick // step_ticks * step_ticks // 4 + CARRY_POINTS
     rng = generator(seed, clock.day, 6)
     plan = _quiet_plan(rng, clock, start, move_ns, to // 4 + CARRY_POINTS, step_ticks)
-    target = round(FULL_RECORDS * scale * OTHER_SHARE["next"])
+    target = round(FULL_RECORDS * scale)
     market = Market(
         contracts.next.instrument_id,
         POINT_NANO,
@@ -155,7 +182,7 @@ def _spread_records(seed: int, scale: float, clock: SessionClock, contracts: Con
     rng = generator(seed, clock.day, 7)
     empty = np.empty(0, np.int64)
     plan = _quiet_plan(rng, clock, CARRY_POINTS * 20 + int(rng.integers(-10, 11)), empty, empty, 10**6)
-    target = round(FULL_RECORDS * scale * OTHER_SHARE["spread"])
+    target = round(FULL_RECORDS * scale)
     market = Market(
         contracts.spread.instrument_id,
         SPREAD_TICK_NANO,

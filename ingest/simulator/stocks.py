@@ -1,11 +1,9 @@
 """SPY's own trades, and a few of other stocks, as the vendor's flat file has them."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from ingest.simulator.clock import MINUTE_NS
-from ingest.simulator.options import intensity
+from ingest.simulator.options import ODD_ROOTS, intensity
 from ingest.simulator.path import generator
 from ingest.simulator.prints import Prints
 from ingest.simulator.spot import Spot, random_times
@@ -27,22 +25,18 @@ EXCHANGES = (4, 4, 4, 7, 8, 10, 11, 12, 15, 18, 19, 20, 21)
 TRF = 4  # the venue of what trades off exchange
 
 
-@dataclass
-class StockPrints:
-    """Prints of one file and the columns that only stocks have: (n,) ``participant_ns``, the venue's time."""
-
-    prints: Prints
-    participant_ns: np.ndarray
-
-
-def stock_prints(seed: int, scale: float, spot: Spot) -> StockPrints:
+def stock_prints(seed: int, scale: float, spot: Spot, faults: frozenset[str] = frozenset()) -> Prints:
     """All prints of one stocks file, grouped by ticker and in order of time within each."""
     rng = generator(seed, spot.clock.day, 10)
     count = max(round(FULL_SPY * scale), 1)
     parts = [_spy(rng, count, spot), _others(rng, round(count * OTHER_STOCKS), spot, OTHER_PRICES)]
+    if "no-spy-day" in faults:
+        parts = parts[1:]
+    if "odd-tickers" in faults:
+        parts.append(_others(rng, 20 * len(ODD_ROOTS), spot, dict.fromkeys(ODD_ROOTS, 12.0)))
     whole = Prints.joined(rng, parts, CONDITIONS, CONDITION_SHARES, EXCHANGES)
     _mark(rng, whole, spot)
-    return StockPrints(whole, whole.ts_ns - rng.integers(15_000, 400_000, len(whole)))
+    return whole
 
 
 def _spy(rng: np.random.Generator, count: int, spot: Spot) -> Prints:

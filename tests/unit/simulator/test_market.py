@@ -159,10 +159,10 @@ def test_a_session_that_dies_leaves_whole_files_and_the_next_call_finishes(
 ):
     days, honest = [MONDAY, TUESDAY], market.open_session
 
-    def dies_on_tuesday(seed, day, scale, profile):
+    def dies_on_tuesday(seed, day, *more):
         if day == TUESDAY:
             raise OSError("No space left on device")
-        return honest(seed, day, scale, profile)
+        return honest(seed, day, *more)
 
     monkeypatch.setattr(market, "open_session", dies_on_tuesday)
     monkeypatch.setattr(market, "PUBLISH_BYTES", publish_bytes)
