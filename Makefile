@@ -62,10 +62,12 @@ lint: .venv/.stamp ## ruff, dbt-bouncer and sqlfluff
 	@echo "lint: sqlfluff" >&2
 	@$(BIN)/sqlfluff lint --nocolor --disable-progress-bar models $(wildcard tests/data)
 
-docs: .venv/.stamp ## dbt docs over the lake, as one page: target/docs/static_index.html
+docs: .venv/.stamp ## two pages: target/docs/static_index.html, every model; target/docs/lineage/index.html, every column
 	@mkdir -p "$${LAKE_ROOT:-data}"
 	@$(BIN)/dbt --quiet docs generate --static --target-path target/docs
+	@$(BIN)/python -m lake.lineage
 	@echo target/docs/static_index.html
+	@echo target/docs/lineage/index.html
 
 shell: .venv/.stamp ## DuckDB shell over the lake, read-only
 	@test -f "$${LAKE_ROOT:-data}/lake.duckdb" || { echo "$${LAKE_ROOT:-data}/lake.duckdb is not there; build it with: make demo" >&2; exit 1; }
