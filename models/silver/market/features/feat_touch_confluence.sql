@@ -13,25 +13,13 @@ points as (
 
 geometry as (
 
-    -- not built yet
-    select
-        observation_id,
-        cast(null as double) as atr
-    from {{ ref('observation_points') }}
+    select * from {{ ref('feat_touch_geometry') }}
 
 ),
 
 averages as (
 
-    -- not built yet
-    select
-        observation_id,
-        cast(null as double) as sma_200,
-        cast(null as double) as sma_400,
-        cast(null as double) as sma_200_slope,
-        cast(null as double) as sma_400_slope,
-        cast(null as bigint) as mean_reversion_max_input_ts_ns
-    from {{ ref('observation_points') }}
+    select * from {{ ref('feat_touch_mean_reversion') }}
 
 ),
 
