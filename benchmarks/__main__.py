@@ -162,6 +162,24 @@ def tape(scratch: Path, share: float, runs: int) -> Measured:
     ], found
 
 
+def options(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_options  # noqa: PLC0415
+
+    found = bench_options.bench(bench_options.make_day(int(bench_options.ROWS * share)), runs=runs)
+    return [
+        Figure(
+            "options", "implied volatility + greeks, CPU µs an option and thread", found["us_per_option"], 0.5
+        ),
+        Figure(
+            "options",
+            "the same in vectorised NumPy, CPU against the kernel",
+            found["rival_over_ours"],
+            2.0,
+            "at least",
+        ),
+    ], found
+
+
 def bars(scratch: Path, share: float, runs: int) -> Measured:
     from benchmarks import bench_lake  # noqa: PLC0415
 
@@ -223,7 +241,8 @@ def windows(scratch: Path, share: float, runs: int) -> Measured:
 
 
 BENCHES: dict[str, Callable[[Path, float, int], Measured]] = {
-    f.__name__: f for f in (simulator, ingest, polygon, windows, book_tape, barrier, tape, bars, days, commit)
+    f.__name__: f
+    for f in (simulator, ingest, polygon, windows, book_tape, barrier, tape, options, bars, days, commit)
 }
 
 

@@ -2,6 +2,7 @@
 
 import pyarrow.parquet as pq
 
+from benchmarks import bench_options
 from benchmarks import bench_physics as bench
 
 
@@ -22,3 +23,10 @@ def test_every_bench_runs_on_a_small_day(tmp_path):
     ]
     assert all({"scan_cpu_s", "cpu_s", "ratio", "peak_mb"} <= figure.keys() for figure in figures)
     assert all(figure["ratio"] > 0 for figure in figures)
+
+
+def test_the_bench_of_options_holds_both_sides_to_each_other():
+    figures = bench_options.bench(bench_options.make_day(20_000), runs=1)
+    assert figures["rows"] == 20_000
+    assert figures["solved"] > 0.8
+    assert figures["rival_us"] > 0
