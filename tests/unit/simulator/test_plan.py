@@ -1,5 +1,6 @@
 """The path and the plan: a price that is the same at every scale, and odds that are the ones asked for."""
 
+import functools
 import itertools
 from datetime import date, time
 
@@ -9,7 +10,7 @@ import pytest
 from ingest.simulator import path as path_module
 from ingest.simulator.clock import is_early_close, session_clock, trading_sessions, wall_ns
 from ingest.simulator.contracts import contracts_of, third_friday
-from ingest.simulator.dealers import Leans, count_attempt, play_dealers
+from ingest.simulator.dealers import DealerFlow, Leans, count_attempt, play_dealers
 from ingest.simulator.levels import ROUND_TICKS
 from ingest.simulator.path import SessionPath, session_path
 from ingest.simulator.plan import (
@@ -24,7 +25,8 @@ from ingest.simulator.plan import (
     flag_rates,
     plan_tape,
 )
-from tests.unit.simulator.reading import SECOND_NS, TICK_NANO, round_touches
+from ingest.simulator.ratio import ratio_at
+from tests.unit.simulator.reading import MINUTE_NS, SECOND_NS, TICK_NANO, round_touches
 
 DAY = date(2025, 10, 7)
 CLOCK = session_clock(DAY)
@@ -121,34 +123,74 @@ def test_flag_rates_have_the_odds_asked_for():
     assert sum(OUTCOME_SHARES[o] * rates[o] for o in rates) == pytest.approx(0.3)
 
 
-def odds_ratios(profile: str) -> tuple[float, float]:
-    """(BREAK against BOUNCE, reaching θ2 against CHOP) by VACUUM or not, over 40 planned sessions."""
-    table = np.zeros((3, 2))
-    for day in trading_sessions(date(2025, 9, 1), date(2025, 10, 31))[:40]:
-        clock = session_clock(day)
-        plan = plan_tape(2, 0.02, clock, session_path(2, day, profile), profile)
+def near_gamma(flow: DealerFlow, ts_ns: int, level_tick: int) -> float:
+    """Wanted dealer gamma within $2 of a level at an instant, by the letter of the market specification (7.4)."""
+    minute, rest = divmod(ts_ns - flow.start_ns, MINUTE_NS)
+    strikes = flow.first_strike + np.arange(flow.gamma.shape[1])
+    near = np.abs(strikes * 1000 - round(level_tick * 250 / float(ratio_at(2, ts_ns)))) <= 2000
+    start, end = flow.gamma[minute, near].sum(), flow.gamma[minute + 1, near].sum()
+    return start + (end - start) * rest / MINUTE_NS
+
+
+@functools.cache
+def touches_of(profile: str) -> dict[str, np.ndarray]:
+    """Touches in event hours of 60 planned sessions: outcome, is_vacuum, is_short (gamma), is_late (3rd attempt on)."""
+    found = {name: [] for name in ("outcome", "is_vacuum", "is_short", "is_late")}
+    for day in trading_sessions(date(2025, 8, 1), date(2025, 10, 31))[:60]:
+        clock, walk = session_clock(day), session_path(2, day, profile)
+        plan = plan_tape(2, 0.02, clock, walk, profile)
         t0 = plan.ts_ns[plan.touch_event]
-        rth = (t0 >= clock.rth_open_ns) & (t0 < clock.rth_close_ns - 960 * SECOND_NS)
-        np.add.at(table, (plan.touch_outcome[rth], plan.touch_is_vacuum[rth].astype(int)), 1)
-    shares = table.sum(1) / table.sum()
-    assert shares[[BREAK, BOUNCE, CHOP]] == pytest.approx(
-        [OUTCOME_SHARES[o] for o in (BREAK, BOUNCE, CHOP)], abs=0.03
-    )
-    reach = table[[BREAK, BOUNCE]].sum(0)
-    return (
-        table[BREAK, 1] * table[BOUNCE, 0] / (table[BREAK, 0] * table[BOUNCE, 1]),
-        reach[1] * table[CHOP, 0] / (reach[0] * table[CHOP, 1]),
-    )
+        attempts = np.zeros((2, 4), np.int64)
+        for k in np.flatnonzero((t0 >= clock.rth_open_ns) & (t0 < clock.rth_close_ns - 960 * SECOND_NS)):
+            tick = int(plan.touch_level[k]) * ROUND_TICKS
+            found["outcome"].append(plan.touch_outcome[k])
+            found["is_vacuum"].append(plan.touch_is_vacuum[k])
+            found["is_short"].append(near_gamma(walk.dealers, int(t0[k]), tick) < 0)
+            side = attempts[int(plan.touch_direction[k] > 0)]
+            found["is_late"].append(count_attempt(side, t0[k], tick) >= 3)
+    return {name: np.array(values) for name, values in found.items()}
 
 
-def test_planted_odds_are_in_the_data_and_null_has_none():
-    # 7,500 touches: four standard errors of the log odds are about 0.3 and 0.25
-    break_odds, theta_odds = odds_ratios("planted")
-    assert 4.4 < break_odds < 8.1
-    assert 2.3 < theta_odds < 3.9
-    break_odds, theta_odds = odds_ratios("null")
-    assert 0.74 < break_odds < 1.35
-    assert 0.78 < theta_odds < 1.28
+def odds_ratio(is_high: np.ndarray, is_cause: np.ndarray) -> tuple[float, float]:
+    """(odds ratio of ``is_high`` by ``is_cause``, standard error of its logarithm)."""
+    cells = [np.sum((is_high == h) & (is_cause == c)) for h in (1, 0) for c in (1, 0)]
+    return cells[0] * cells[3] / (cells[1] * cells[2]), sum(1 / n for n in cells) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("cause", "effect", "planted"),
+    [
+        ("is_vacuum", "break", 6.0),
+        ("is_vacuum", "reach", 3.0),
+        ("is_short", "break", 1.5),
+        ("is_late", "break", 1.3),
+    ],
+)
+def test_planted_odds_are_in_the_data_and_null_has_none(cause, effect, planted):
+    for profile, wanted in (("planted", planted), ("null", 1.0)):
+        touches = touches_of(profile)
+        resolved = touches["outcome"] != CHOP
+        mine = resolved if effect == "break" else np.ones(len(resolved), bool)
+        is_high = touches["outcome"] == BREAK if effect == "break" else resolved
+        found, error = odds_ratio(is_high[mine], touches[cause][mine])
+        # four standard errors, and what leans on neighbouring levels do to each other
+        assert abs(np.log(found / wanted)) < 4 * error + 0.05, (profile, found, error)
+
+
+def test_the_short_gamma_of_the_planted_market_is_told_from_none():
+    touches = touches_of("planted")
+    resolved = touches["outcome"] != CHOP
+    found, error = odds_ratio(touches["outcome"][resolved] == BREAK, touches["is_short"][resolved])
+    assert np.log(found) > 4 * error
+
+
+def test_outcomes_and_signs_of_gamma_have_the_shares_that_the_flags_count_on():
+    for profile in ("planted", "null"):
+        touches = touches_of(profile)
+        for outcome, share in OUTCOME_SHARES.items():
+            assert np.mean(touches["outcome"] == outcome) == pytest.approx(share, abs=0.03)
+        assert np.mean(touches["is_short"]) == pytest.approx(0.5, abs=0.12)
+        assert 0.04 < np.mean(touches["is_late"]) < 0.2
 
 
 def test_flags_of_the_null_profile_do_not_look_at_the_outcome():
