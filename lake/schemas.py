@@ -791,7 +791,7 @@ def _experiments(words: Vocabulary) -> Schema:
         param_set=_or_null(SLUG),
         params_digest=_or_null(SHA256),
         build_digest=_or_null(SHA256),
-        stage=_stages(words),
+        stage=_or_null(_stages(words)),
         # empty until the experiment is completed
         metrics={**metrics, "required": []},
         model_path=_or_null(_pattern(r"ml/experiments/.+/model\.joblib")),

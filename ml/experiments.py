@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 from filelock import FileLock
 
-from lake import atomic, versions
+from lake import atomic, contracts, versions
 
 NAME = re.compile(r"^(exp\d{3,})_[a-z0-9]+(?:_[a-z0-9]+)*$")
 FILES = ("model.joblib", "metrics.json", "config.yaml")
@@ -224,6 +224,15 @@ def read_index(root: Path) -> list[dict]:
     return _read(path)["experiments"] if path.is_file() else []
 
 
+@contextlib.contextmanager
+def _index_locked(root: Path) -> Iterator[None]:
+    """Hold the one right to write ``experiments.json``; who holds it may take it again."""
+    path = index_path(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name("._lock-experiments"), timeout=LOCK_TIMEOUT_S, is_singleton=True):
+        yield
+
+
 def upsert(root: Path, entry: dict, *, replace: bool = False) -> dict:
     """Insert or update the entry of ``entry["id"]`` under a file lock, and return what is stored.
 
@@ -240,8 +249,7 @@ def upsert(root: Path, entry: dict, *, replace: bool = False) -> dict:
             f"status was {entry['status']!r}, expected one of {', '.join(STATUSES)}; name one of them"
         )
     path = index_path(root)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name("._lock-experiments"), timeout=LOCK_TIMEOUT_S):
+    with _index_locked(root):
         entries = {e["id"]: e for e in read_index(root)}
         before = entries.get(entry["id"])
         after = {**(before or _blank(entry["id"])), **entry}
@@ -276,6 +284,56 @@ def _blank(experiment_id: str) -> dict:
         "tags": [],
         "notes": "",
     }
+
+
+def register(
+    root: Path,
+    version: str,
+    *,
+    experiment_id: str | None = None,
+    status: str = "running",
+    parent: str | None = None,
+    stage: str | None = None,
+    tags: Sequence[str] = (),
+    notes: str = "",
+    metrics: Mapping[str, float | None] | None = None,
+) -> dict:
+    """Insert or update an experiment by hand and return its entry; ``experiment_id`` defaults to the next free one.
+
+    Params and build digest are those of the version's manifest. Raises ExperimentError when the version isn't built
+    or ``parent`` isn't registered, ExperimentIsFinal when the entry is completed.
+    """
+    manifest = silver_manifest(root, version)
+    if not manifest:
+        raise ExperimentError(
+            f"version was {version!r}, expected one with a manifest; `tickhouse versions list` tells which there are"
+        )
+    with _index_locked(root):
+        known = [e["id"] for e in read_index(root)]
+        if parent is not None and parent not in known:
+            raise ExperimentError(
+                f"parent was {parent!r}, expected one of {', '.join(known) or 'nothing yet'}; register it first"
+            )
+        number = 1 + max((int(i.removeprefix("exp")) for i in known), default=0)
+        entry = {
+            "id": experiment_id or f"exp{number:03d}",
+            "version": version,
+            "status": status,
+            "param_set": manifest["param_set"],
+            "params_digest": manifest["digests"]["params"],
+            "build_digest": manifest["digests"]["build"],
+        }
+        more = {
+            "parent": parent,
+            "stage": stage,
+            "tags": [*tags],
+            "notes": notes,
+            "metrics": {**metrics} if metrics else None,
+        }
+        entry |= {name: value for name, value in more.items() if value}
+        before = {e["id"]: e for e in read_index(root)}.get(entry["id"]) or _blank(entry["id"])
+        contracts.check({"experiments": [before | entry]}, "experiments", f"experiment {entry['id']}")
+        return upsert(root, entry)
 
 
 def record_running(root: Path, experiment: str, version: str, stages: Sequence[str], notes: str) -> None:

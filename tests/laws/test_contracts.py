@@ -22,6 +22,7 @@ from lake import atomic, commits, contracts, datasets, params, retention, rollup
 from lake.contracts import BrokenContract
 from ml import experiments, training
 from tests.fixtures.dbt import repository_project
+from tests.fixtures.released import every_record
 from tests.laws.repository import PROJECT_DIR
 from tests.unit.ingest import databento_kit
 from tests.unit.ingest_binance import kit as binance_kit
@@ -41,6 +42,7 @@ LAYOUT = [
     r"raw/\._simulation\.lock",
     rf"lake/bronze/futures/(trades|mbp10)/symbol=[^/=]+/date={DAY}/hour=\d\d/part-{HEX8}-\d{{3}}\.parquet",
     rf"lake/archive/bronze/futures/trades/month=\d{{4}}-\d\d/symbol=[^/=]+/date={DAY}/hour=\d\d/part-{HEX8}\.parquet",
+    rf"lake/archive/silver/features/{VERSION_FOLDER}\.tar",
     r"_meta/retention\.log",
     r"raw/events/(events|orders)/[a-z]+\.ndjson",
     rf"lake/bronze/(events|orders/client_id=\d+)/date={DAY}/part-\d{{4}}\.parquet",
@@ -135,13 +137,22 @@ def synced(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return every_record(tmp_path_factory.mktemp("kept"))
+
+
 def stop(*_: object) -> None:
     raise RuntimeError("stopped")
 
 
 @pytest.fixture(scope="module")
 def written(
-    lake: Path, trained: dict[str, Path], ordered: dict[str, Path], synced: dict[str, Path]
+    lake: Path,
+    trained: dict[str, Path],
+    ordered: dict[str, Path],
+    synced: dict[str, Path],
+    kept: dict[str, Path],
 ) -> dict[str, Path]:
     """Every file that a real run wrote, and the contract of features, by path below its root."""
     checked_in = contracts.FEATURES_JSON
@@ -150,6 +161,7 @@ def written(
         | trained
         | ordered
         | synced
+        | kept
         | {checked_in.relative_to(PROJECT_DIR).as_posix(): checked_in}
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import dbt
+from lake import dbt
 
 PROFILE = """
 scratch:
