@@ -232,7 +232,7 @@ def implied_volatility(
     """
     given = (np.atleast_1d(np.asarray(a, np.float64)) for a in (price, spot, strike, years))
     arrays = np.broadcast_arrays(*given, np.asarray(is_call, np.int8))
-    price, spot, strike, years, calls = (np.ascontiguousarray(a) for a in arrays)
+    price, spot, strike, years, calls = (np.array(a, order="C") for a in arrays)
     sigma, gamma, delta = np.empty(price.size), np.empty(price.size), np.empty(price.size)
     _each(price, spot, strike, years, RISK_FREE, calls, sigma, gamma, delta)
     unsolved = sigma < 0
