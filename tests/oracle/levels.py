@@ -1,10 +1,12 @@
 """Levels of one session (spec §5.4, readings 1 and 3)."""
 
 import math
+from collections.abc import Sequence
+from datetime import datetime
 from fractions import Fraction
 
 from .bars import ohlcv
-from .rules import DEFAULT, MINUTE_NS, last_trade_before, trades_within
+from .rules import DEFAULT, MINUTE_NS, SECOND_NS, last_trade_before, trades_within
 
 CODES = {
     "PM_HIGH": 0,
@@ -16,10 +18,17 @@ CODES = {
     "SMA_200": 6,
     "VWAP": 7,
     "ROUND": 8,
+    "STRIKE": 9,
+    "CALL_WALL": 10,
+    "PUT_WALL": 11,
     "SMA_400": 12,
+    "GAMMA_FLIP": 13,
+    "USER": 14,
 }
 ROUND_STEP_TICKS = 40  # 10 points
 ROUND_REACH_TICKS = 200  # 50 points
+STRIKE_REACH_MILLI = 5_000  # $5
+SEVERAL = ("ROUND", "STRIKE", "USER")  # kinds of which there may be more than one at a time
 
 
 def session_start_ns(session: dict, p: dict) -> int:
@@ -36,7 +45,7 @@ def level_row(name: str, raw_ticks: Fraction | int, valid_from: int, valid_to: i
     """One row of `levels`; level_tick = floor(raw / 0.25 + 0.5), computed from the exact value."""
     level_tick = math.floor(Fraction(raw_ticks) + Fraction(1, 2))
     return {
-        "level_id": f"ROUND_{level_tick}" if name == "ROUND" else name,
+        "level_id": f"{name}_{level_tick}" if name in SEVERAL else name,
         "level_kind": CODES[name],
         "level_kind_name": name,
         "level_price_raw": float(Fraction(raw_ticks) / 4),
@@ -59,6 +68,27 @@ def range_rows(name: str, trades: list[dict], start: int, end: int, valid_to: in
     ]
 
 
+def traded_strikes(prints: Sequence[dict], at: dict) -> list[int]:
+    """§5.4: strikes with a 0DTE trade before the minute, by whomever, within $5 of the spot; from session start on."""
+    if at["spot_spy_milli"] is None:
+        return []
+    so_far = {row["strike_milli"] for row in prints if row["ts_event_ns"] < at["minute_ns"]}
+    return sorted(k for k in so_far if abs(k - at["spot_spy_milli"]) <= STRIKE_REACH_MILLI)
+
+
+def user_rows(session: dict, p: dict) -> list[dict]:
+    """§5.4: the configured lines, each in its own interval as far as the session goes."""
+    rows = []
+    for line in p["USER_LEVELS"]:
+        instants = (datetime.fromisoformat(line[key]) for key in ("from_at", "until_at"))
+        start, end = (int(instant.timestamp()) * SECOND_NS for instant in instants)
+        start = max(start, session["globex_open_ns"])
+        end = min(end, session_close_ns(session, p))
+        if start < end:
+            rows.append(level_row("USER", Fraction(line["price_points"]) * 4, start, end, False))
+    return rows
+
+
 def level_rows(
     session: dict,
     session_trades: list[dict],
@@ -66,6 +96,8 @@ def level_rows(
     p: dict = DEFAULT,
     *,
     ratio_asof=lambda t_ns: 10.0,
+    prints: Sequence[dict] = (),
+    walls: Sequence[dict] = (),
 ) -> list[dict]:
     """§5.4: every level row of a session, sorted by (valid_from, kind, tick).
 
@@ -73,7 +105,8 @@ def level_rows(
     the two-minute bars of the same contract in the sessions before it, one list for each, oldest first, of
     which the last SMA_WARMUP_DAYS are used. PM and OR give one row for their whole validity; the dynamic
     kinds one row per whole minute m from events before m, valid on [m, m + 60 s). `ratio_asof(t_ns)` is the
-    ES/SPY ratio as of an instant: each row stores that of its `valid_from_ns`.
+    ES/SPY ratio as of an instant: each row stores that of its `valid_from_ns`. `prints` are those of options that
+    expire on the session's date, `walls` what `exposure.wall_rows` makes of them.
     """
     trades = trades_within(session_trades, session["globex_open_ns"], session["globex_close_ns"])
     start = session_start_ns(session, p)
@@ -114,6 +147,23 @@ def level_rows(
                 for tick in range(spot["tick"] - ROUND_REACH_TICKS, spot["tick"] + ROUND_REACH_TICKS + 1):
                     if tick % ROUND_STEP_TICKS == 0:
                         rows.append(level_row("ROUND", tick, m, until, True))
+    for at in walls:
+        m, ratio = at["minute_ns"], at["es_spy_ratio"]
+        strikes = {
+            "CALL_WALL": [at["wall_short_call"]],
+            "PUT_WALL": [at["wall_short_put"]],
+            "GAMMA_FLIP": [at["hvl"]],
+            "STRIKE": [k / 1000 for k in traded_strikes(prints, at)],
+        }
+        rows += [
+            level_row(name, Fraction(strike * ratio) * 4, m, m + MINUTE_NS, True)
+            for name in strikes
+            if name in kinds
+            for strike in strikes[name]
+            if strike is not None
+        ]
+    if "USER" in kinds:
+        rows += user_rows(session, p)
     for row in rows:
         row["es_spy_ratio"] = ratio_asof(row["valid_from_ns"])
     return sorted(rows, key=lambda row: (row["valid_from_ns"], row["level_kind"], row["level_tick"]))

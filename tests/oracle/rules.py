@@ -17,6 +17,12 @@ DEFAULT = {
     "USER_LEVELS": [],
     "W_b": 240,
     "W_t": 60,
+    "W_g": 60,
+    "W_wall": 300,
+    "WALL_MIN_GAMMA": 1000,
+    "FUEL_STRIKE_RANGE": 2.0,
+    "FUEL_EFFECT_THRESHOLD": 10000,
+    "GAMMA_FLOW_NORM": 50000,
     "MONITOR_BAND": 0.25,
     "TOUCH_BAND": 0.10,
     "HYSTERESIS": 0.05,
@@ -49,6 +55,10 @@ DEFAULT = {
     "DELTA_LIQ_NORM": 200,
     "WALL_RATIO_NORM": 2.0,
     "VELOCITY_NORM": 0.5,
+    "RISK_FREE": 0.045,
+    "SIGMA_DEFAULT": 0.20,
+    "CONFLUENCE_BAND": 0.20,
+    "VOLUME_LOOKBACK_DAYS": 7,
 }
 
 
