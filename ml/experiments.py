@@ -224,6 +224,24 @@ def read_index(root: Path) -> list[dict]:
     return _read(path)["experiments"] if path.is_file() else []
 
 
+def entry_of(root: Path, name: str) -> dict:
+    """The entry of an experiment, by its id or its full name. Raises ExperimentError with the ids that there are."""
+    entries = {e["id"]: e for e in read_index(root)}
+    experiment_id = name.partition("_")[0]
+    if experiment_id not in entries:
+        raise ExperimentError(
+            f"experiment was {name!r}, expected one of {', '.join(entries) or 'nothing yet'}; "
+            "`tickhouse experiments list` tells more"
+        )
+    return entries[experiment_id]
+
+
+def stored_of(root: Path, experiment_id: str) -> Stored | None:
+    """The files of an experiment by its id, None where it has none."""
+    names = [p.name for p in experiments_dir(root).glob(f"{experiment_id}_*")]
+    return find(root, names[0]) if names else None
+
+
 @contextlib.contextmanager
 def _index_locked(root: Path) -> Iterator[None]:
     """Hold the one right to write ``experiments.json``; who holds it may take it again."""
