@@ -4,12 +4,16 @@ import bisect
 import csv
 import functools
 import hashlib
+import itertools
 from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from lake.paths import PROJECT_DIR
 
 CALENDAR_FILE = PROJECT_DIR / "seeds" / "reference" / "dim_session.csv"
+NEW_YORK = ZoneInfo("America/New_York")
 
 
 class CalendarError(ValueError):
@@ -48,7 +52,17 @@ class Calendar:
         return None if at is None else self.sessions[at]
 
     def overlapping(self, ts_min_ns: int, ts_max_ns: int) -> list[Session]:
-        """Sessions that may hold an event of the closed span [ts_min_ns, ts_max_ns]."""
+        """Sessions that may hold an event of the closed span [ts_min_ns, ts_max_ns].
+
+        Raises CalendarError when the span reaches into a session that the calendar doesn't have: its events would
+        count as of no session, and be left out in silence.
+        """
+        closed_ns, opens_ns = self._neighbours
+        for ts_ns in (ts_min_ns, ts_max_ns):
+            if not closed_ns <= ts_ns < opens_ns:
+                raise self._outside(
+                    datetime.fromtimestamp(ts_ns // 1_000_000_000, NEW_YORK).date().isoformat()
+                )
         i = bisect.bisect_right(self.sessions, ts_min_ns, key=lambda s: s.open_ns) - 1
         found = []
         for s in self.sessions[max(i, 0) :]:
@@ -58,14 +72,40 @@ class Calendar:
                 found.append(s)
         return found
 
+    @functools.cached_property
+    def _neighbours(self) -> tuple[int, int]:
+        """When the last session before the calendar closed, and when the first one after it opens."""
+        before, after = (
+            _next_weekday(date.fromisoformat(s.date), step)
+            for s, step in ((self.sessions[0], -1), (self.sessions[-1], 1))
+        )
+        closed, opens = (
+            datetime.combine(before, time(17), NEW_YORK),
+            datetime.combine(after, time(18), NEW_YORK),
+        )
+        return int(closed.timestamp()) * 1_000_000_000, int(
+            (opens - timedelta(1)).timestamp()
+        ) * 1_000_000_000
+
     def _position(self, date: str) -> int:
         if date not in self.index:
-            first, last = self.sessions[0].date, self.sessions[-1].date
-            raise CalendarError(
-                f"session date was {date}, expected a weekday of dim_session ({first} to {last}); "
-                "extend seeds/reference/dim_session.csv with its generator"
-            )
+            raise self._outside(date)
         return self.index[date]
+
+    def _outside(self, day: str) -> CalendarError:
+        first, last = self.sessions[0].date, self.sessions[-1].date
+        return CalendarError(
+            f"session date was {day}, expected a weekday of dim_session ({first} to {last}); "
+            "extend seeds/reference/dim_session.csv with its generator"
+        )
+
+
+def _next_weekday(day: date, step: int) -> date:
+    """The next day but Saturdays and Sundays, backwards with a ``step`` of -1."""
+    while True:
+        day += timedelta(step)
+        if day.weekday() < 5:
+            return day
 
 
 @functools.cache
@@ -83,4 +123,10 @@ def load(path: Path = CALENDAR_FILE) -> Calendar:
             )
             for row in csv.DictReader(f)
         ]
+    for one, following in itertools.pairwise(sessions):
+        if (expected := _next_weekday(date.fromisoformat(one.date), 1).isoformat()) != following.date:
+            raise CalendarError(
+                f"{path.name}: the row after {one.date} was {following.date}, expected {expected}: one for each "
+                "weekday; write the file anew with its generator"
+            )
     return Calendar(sessions, {s.date: i for i, s in enumerate(sessions)})

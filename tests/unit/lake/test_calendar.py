@@ -67,3 +67,38 @@ def test_a_longer_calendar_changes_no_row_that_was_there(tmp_path):
     longer = calendar.load()
     shorter = calendar.load(short)
     assert shorter.sessions == longer.sessions[: len(shorter.sessions)]
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        ("2029-01-02T15:00:00", "2029-01-02T16:00:00"),
+        (
+            "2028-12-29T15:00:00",
+            "2028-12-31T23:00:00",
+        ),  # the Sunday evening opens the first Monday that is missing
+        ("2017-12-29T21:59:59", "2018-01-02T15:00:00"),
+        ("2017-12-28T15:00:00", "2029-01-02T15:00:00"),
+    ],
+)
+def test_events_of_a_session_that_is_missing_are_an_error(sessions, first, last):
+    with pytest.raises(calendar.CalendarError, match=r"expected a weekday of dim_session .* extend"):
+        sessions.overlapping(at_ns(first), at_ns(last))
+
+
+def test_no_session_stands_at_the_ends_of_the_calendar(sessions):
+    """What lies between the last close and the next open is of no session, as on any weekend."""
+    assert dates(sessions.overlapping(at_ns("2028-12-29T22:00:00"), at_ns("2028-12-31T22:59:59"))) == []
+    assert dates(sessions.overlapping(at_ns("2017-12-29T22:00:00"), at_ns("2017-12-31T22:59:59"))) == []
+
+
+def test_a_calendar_without_a_weekday_is_refused(tmp_path):
+    lines = calendar.CALENDAR_FILE.read_text().splitlines(keepends=True)
+    holed = tmp_path / "holed.csv"
+    holed.write_text("".join(line for line in lines if not line.startswith("2025-12-16")))
+    with pytest.raises(calendar.CalendarError, match="after 2025-12-15 was 2025-12-17, expected 2025-12-16"):
+        calendar.load(holed)
+    twice = tmp_path / "twice.csv"
+    twice.write_text("".join(lines[:3] + lines[2:]))
+    with pytest.raises(calendar.CalendarError, match="after 2018-01-02 was 2018-01-02, expected 2018-01-03"):
+        calendar.load(twice)
