@@ -57,6 +57,9 @@ def option_greeks(
     aggressor and prints before the first ES trade have no volatility and greeks, and give none to carry.
     `max_input_ts_ns` is the print's own time: spot and ratio are strictly older.
 
+    A host that keeps the prints of the last 300 s, and the ES trade and ratio before them, gets the same values for the
+    newest ones: nothing older is looked at.
+
     Errors: ValueError when prints, trades or ratios are out of order.
     Source: spec market 7.4.
     """

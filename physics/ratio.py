@@ -105,6 +105,8 @@ def live_ratio(
     there is no row. ``max_input_ts_ns`` is the time of the newest pair. A session opens at 18:00, so the two hours
     after its open count, and the time from its pre-market on.
 
+    A host that keeps the prints of the last 60 s, and the trades of 61 s, gets the same values.
+
     Errors: ValueError when prints or trades are out of order.
     Source: spec market 5.2, reading 21.1.
     """

@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import date
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from physics.option_greeks import GREEKS_SCHEMA, PRINT_COLUMNS, option_greeks
@@ -125,6 +126,20 @@ def test_nothing_priced_depends_on_what_comes_later() -> None:
     )
     assert 0 < cut.num_rows < whole.num_rows
     assert whole.slice(0, cut.num_rows).equals(cut)
+
+
+@seeds(20, 100)
+def test_prints_of_the_last_300_s_are_all_that_pricing_looks_at(seed: int) -> None:
+    """A live host that keeps no more gets the same rows."""
+    session, trades, found, ratios = world(seed)
+    at = found[len(found) // 2]["ts_event_ns"]
+    whole = by_kernel(session, trades, found, ratios)
+    recent = by_kernel(
+        session, trades, [p for p in found if p["ts_event_ns"] >= at - 300 * SECOND_NS], ratios
+    )
+    whole, recent = (t.filter(pc.greater_equal(t["ts_event_ns"], at)) for t in (whole, recent))
+    assert whole.num_rows
+    assert whole.equals(recent)
 
 
 def test_without_prints_there_are_no_rows() -> None:
