@@ -131,7 +131,9 @@ def gamma_flows(
 
     level_points = column(points, "level_tick", np.int64) * TICK_POINTS
     level_milli = np.floor(level_points / column(points, "es_spy_ratio", np.float64) * 1000 + 0.5)
-    reach = np.floor(1000 * FUEL_STRIKE_RANGE + 1e-6)  # whole thousandths, whatever 1000 × 4.35 is in doubles
+    reach = np.floor(
+        1000 * FUEL_STRIKE_RANGE + 1e-6
+    )  # whole thousandths: 1000 × 1.001 is less than 1001 in doubles
     near_from = np.searchsorted(strikes, level_milli - reach, "left").astype(np.int64)
     near_to = np.searchsorted(strikes, level_milli + reach, "right").astype(np.int64)
 

@@ -114,7 +114,7 @@ def test_flows_near_a_level(seed: int):
     trades = worlds.random_trades(rng, 80, mean_gap_ns=rng.choice((5, 40)) * SECOND_NS)
     greeks = random_greeks(rng, session, trades, 10.0, rng.choice((0, 1, 60, 150)))
     p = DEFAULT | {"W_g": rng.choice((30, 60, 600)), "event_hours": rng.choice(("rth", "all"))}
-    p |= {"FUEL_STRIKE_RANGE": rng.choice((2.0, 1.0, 0.5, 4.35))}
+    p |= {"FUEL_STRIKE_RANGE": rng.choice((2.0, 1.0, 0.5, 1.001))}
     ratio = rng.choice((10.0, 10.031, 9.87))
     points = random_points(rng, session, greeks, lambda _: ratio, 12)
     found = gamma_flows(

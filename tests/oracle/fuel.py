@@ -1,6 +1,7 @@
 """Fuel and dealer velocity of one observation point (spec §7.4)."""
 
 import math
+from fractions import Fraction
 
 from .levels import session_start_ns
 from .rules import DEFAULT, MINUTE_NS, SECOND_NS, TICK_POINTS
@@ -36,7 +37,7 @@ def fuel_row(greeks: list[dict], session: dict, point: dict, p: dict = DEFAULT, 
             row["dealer_gamma"]
             for row in greeks
             if a_ns <= row["ts_event_ns"] < b_ns
-            and abs(row["strike_milli"] - level) <= 1000 * p["FUEL_STRIKE_RANGE"]
+            and abs(row["strike_milli"] - level) <= 1000 * Fraction(str(p["FUEL_STRIKE_RANGE"]))
             and row["dealer_gamma"] is not None
         )
 
