@@ -25,24 +25,13 @@ averages as (
 
 fuel as (
 
-    -- not built yet
-    select
-        observation_id,
-        'UNKNOWN' as fuel_effect,
-        cast(null as bigint) as fuel_max_input_ts_ns
-    from {{ ref('observation_points') }}
+    select * from {{ ref('feat_touch_fuel') }}
 
 ),
 
 walls as (
 
-    -- not built yet
-    select
-        observation_id,
-        cast(null as double) as wall_short_call,
-        cast(null as double) as wall_short_put,
-        cast(null as bigint) as walls_max_input_ts_ns
-    from {{ ref('observation_points') }}
+    select * from {{ ref('feat_touch_walls') }}
 
 ),
 
