@@ -11,8 +11,8 @@ import pytest
 from lake.params import ParamSet, load
 from tests.e2e.market import calendar, of_contract, prints
 from tests.e2e.support import same
-from tests.fixtures.observed import Observed, touch_of
-from tests.oracle import approach, attempts, averages, bars, context, worlds
+from tests.fixtures.observed import Observed, closes, touch_of
+from tests.oracle import approach, attempts, averages, bars, context, pressures, worlds
 from tests.oracle.rules import DEFAULT, MINUTE_NS, MS_NS, SECOND_NS
 from tests.oracle.touches import number_attempts
 
@@ -157,3 +157,52 @@ def test_random_observations_of_random_sessions(manifest: dict[str, Any], seed: 
         inputs = {k: row.pop(k) for k in list(row) if k.endswith("_max_input_ts_ns")}
         assert row.keys() == {"observation_id", *expected}
         assert [k for k, ts_ns in inputs.items() if ts_ns is not None and ts_ns >= point["asof_ns"]] == []
+
+
+PRESSING = {
+    "barrier_delta_liq": lambda rng: rng.randrange(-900, 900),
+    "wall_ratio": lambda rng: rng.choice((0.0, 2.0, 4.0, rng.random() * 6)),
+    "tape_imbalance": lambda rng: rng.uniform(-1, 1),
+    "tape_velocity": lambda rng: rng.choice((-0.5, 0.5, rng.gauss(0, 0.5))),
+    "gamma_exposure": lambda rng: rng.gauss(0, 90_000),
+    "gamma_flow_accel_3m": lambda rng: rng.gauss(0, 40_000),
+    "mean_reversion_pressure_200": lambda rng: rng.gauss(0, 2),
+    "mean_reversion_pressure_400": lambda rng: rng.gauss(0, 2),
+    "confluence_pressure": lambda rng: rng.random(),
+}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_pressures_of_random_features(manifest: dict[str, Any], seed: int):
+    """Every pattern of NULLs among the operands, of both directions, by other norms than the default's."""
+    rng = worlds.seeded(8_200_000 + seed)
+    norms = {
+        "DELTA_LIQ_NORM": rng.choice((50, 200)),
+        "WALL_RATIO_NORM": rng.choice((1.0, 2.0)),
+        "VELOCITY_NORM": rng.choice((0.1, 0.5)),
+        "GAMMA_NORM": rng.choice((30_000, 100_000)),
+        "FLOW_ACCEL_NORM": rng.choice((20_000, 50_000)),
+    }
+    values = {**load("default").values, **norms}
+    date = "2025-11-03"
+    trades = of_contract(closes(calendar()[date]["globex_open_ns"], [24_000] * 5), "ESZ5")
+    world = Observed(manifest, ParamSet("random", values, "0" * 64), {date: trades})
+    start = trades[-1]["ts_event_ns"] + SECOND_NS
+    touches = [
+        touch_of(start + i * MS_NS, session_date=date, direction=("UP", "DOWN")[i % 2], level_tick=24_000 + i)
+        for i in range(2 ** len(PRESSING))
+    ]
+    points = world.points(touches, DEFAULT | {"CONFIRMATION_WINDOWS": []})
+    features = {
+        point["observation_id"]: {
+            name: draw(rng) if i >> bit & 1 else None for bit, (name, draw) in enumerate(PRESSING.items())
+        }
+        for i, point in enumerate(points)
+    }
+    found = world.pressures(points, features)
+    for point in points:
+        row = found[point["observation_id"]]
+        expected = pressures.pressures_row(features[point["observation_id"]], point, DEFAULT | norms)
+        wrong = {k: (row[k], value) for k, value in expected.items() if not same(row[k], value)}
+        assert wrong == {}, features[point["observation_id"]]
+        assert all(value is None or -1 <= value <= 1 for value in expected.values())
