@@ -73,17 +73,23 @@ shell: .venv/.stamp ## DuckDB shell over the lake, read-only
 	@test -f "$${LAKE_ROOT:-data}/lake.duckdb" || { echo "$${LAKE_ROOT:-data}/lake.duckdb is not there; build it with: make demo" >&2; exit 1; }
 	@$(BIN)/duckdb -readonly -init .duckdbrc "$${LAKE_ROOT:-data}/lake.duckdb"
 
-bench: .venv/.stamp ## benchmarks: a table here, JSON in benchmarks/results/
+.venv/.bench-stamp: .venv/.stamp requirements-bench.lock
+	@echo "environment: installing what is compared with" >&2
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
+
+bench: .venv/.bench-stamp ## benchmarks: a table here, JSON in benchmarks/results/
 	@$(BIN)/python -m benchmarks
 
 contracts: .venv/.stamp ## write contracts/ anew from the model YAML
 	@$(BIN)/python -m lake.contracts
 
-lock: ## resolve requirements.in into requirements.lock, with hashes and without any registry's address
+lock: ## resolve requirements*.in into their locks, with hashes and without any registry's address
 	@set -e; uv=$$(command -v uv || true); \
 	if [ -z "$$uv" ]; then \
 		scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
 		$(PYTHON) -m venv "$$scratch"; "$$scratch/bin/python" -m pip install --quiet uv; uv="$$scratch/bin/uv"; \
 	fi; \
-	"$$uv" pip compile requirements.in --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-strip-extras --no-emit-index-url --no-header -o requirements.lock
+	compile() { "$$uv" pip compile "$$1.in" --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-strip-extras --no-emit-index-url --no-header $$2 -o "$$1.lock"; }; \
+	compile requirements; compile requirements-bench "--constraint requirements.lock"

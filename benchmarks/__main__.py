@@ -204,6 +204,27 @@ def days(scratch: Path, share: float, runs: int) -> Measured:
     ], found
 
 
+def rivals(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_rivals  # noqa: PLC0415
+
+    found = bench_rivals.measure(scratch / "rivals", share=share, runs=runs)
+    print(_table(found["cpu_s"]), file=sys.stderr)
+    print(f"ours against a scan of all inputs: {found['ours_over_scan']:.2f}", file=sys.stderr)
+    return [
+        Figure("rivals", f"a day's pieces in {name}, CPU against ours", over, 1.0, "at least")
+        for name, over in found["over_ours"].items()
+    ], found
+
+
+def _table(cpu: dict[str, dict[str, float]]) -> str:
+    """CPU seconds by piece and engine, and their sums."""
+    lines = [f"{'CPU s':<12}" + "".join(f"{name:>12}" for name in cpu)]
+    for piece in next(iter(cpu.values())):
+        lines.append(f"{piece:<12}" + "".join(f"{of[piece]:>12.3f}" for of in cpu.values()))
+    lines.append(f"{'all':<12}" + "".join(f"{sum(of.values()):>12.3f}" for of in cpu.values()))
+    return "\n".join(lines)
+
+
 def commit(scratch: Path, share: float, runs: int) -> Measured:
     from benchmarks import bench_commit  # noqa: PLC0415
 
@@ -242,7 +263,20 @@ def windows(scratch: Path, share: float, runs: int) -> Measured:
 
 BENCHES: dict[str, Callable[[Path, float, int], Measured]] = {
     f.__name__: f
-    for f in (simulator, ingest, polygon, windows, book_tape, barrier, tape, options, bars, days, commit)
+    for f in (
+        simulator,
+        ingest,
+        polygon,
+        windows,
+        book_tape,
+        barrier,
+        tape,
+        options,
+        bars,
+        rivals,
+        days,
+        commit,
+    )
 }
 
 

@@ -1,18 +1,24 @@
-"""The lock names no registry, holds a hash for everything, and is the one that requirements.in asks for."""
+"""Each lock names no registry, holds a hash for everything, and is the one that its requirements ask for."""
 
 import re
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.laws.repository import PROJECT_DIR
 
-LOCK = (PROJECT_DIR / "requirements.lock").read_text(encoding="utf-8")
+LOCKS = ("requirements", "requirements-bench")
+LEAST_PINS = {"requirements": 50, "requirements-bench": 5}
 
 
-def entries(lock: str) -> list[tuple[Requirement, list[str]]]:
-    """Each pin of ``lock`` with its hashes."""
-    joined = re.sub(r"\\\n\s*", " ", lock)
+def lock(name: str) -> str:
+    return (PROJECT_DIR / f"{name}.lock").read_text(encoding="utf-8")
+
+
+def entries(text: str) -> list[tuple[Requirement, list[str]]]:
+    """Each pin of a lock with its hashes."""
+    joined = re.sub(r"\\\n\s*", " ", text)
     found = []
     for line in joined.splitlines():
         if line.strip() and not line.lstrip().startswith("#"):
@@ -21,14 +27,16 @@ def entries(lock: str) -> list[tuple[Requirement, list[str]]]:
     return found
 
 
-def test_no_registry_is_named():
-    assert ":" + "//" not in LOCK
-    assert re.findall(r"^\s*(?!--hash=)-\S*", LOCK, re.MULTILINE) == []
+@pytest.mark.parametrize("name", LOCKS)
+def test_no_registry_is_named(name: str):
+    assert ":" + "//" not in lock(name)
+    assert re.findall(r"^\s*(?!--hash=)-\S*", lock(name), re.MULTILINE) == []
 
 
-def test_every_pin_is_exact_and_hashed():
-    pins = entries(LOCK)
-    assert len(pins) > 50
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_pin_is_exact_and_hashed(name: str):
+    pins = entries(lock(name))
+    assert len(pins) > LEAST_PINS[name]
     loose = [str(pin) for pin, _ in pins if not re.fullmatch(r"==[^,*]+", str(pin.specifier))]
     bare = [
         str(pin)
@@ -38,13 +46,24 @@ def test_every_pin_is_exact_and_hashed():
     assert (loose, bare) == ([], [])
 
 
-def test_the_lock_answers_requirements_in():
+def test_what_is_compared_with_has_the_pins_of_everything_else():
+    """Both locks are installed into one environment."""
+    pins, benched = (
+        {(canonicalize_name(p.name), str(p.marker)): str(p.specifier) for p, _ in entries(lock(name))}
+        for name in LOCKS
+    )
+    differ = {key for key in pins.keys() & benched.keys() if pins[key] != benched[key]}
+    assert differ == set()
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_the_lock_answers_its_requirements(name: str):
     locked: dict[str, set[str]] = {}
-    for pin, _ in entries(LOCK):
+    for pin, _ in entries(lock(name)):
         locked.setdefault(canonicalize_name(pin.name), set()).add(str(pin.specifier).removeprefix("=="))
     wanted = [
         Requirement(line.partition("#")[0].strip())
-        for line in (PROJECT_DIR / "requirements.in").read_text(encoding="utf-8").splitlines()
+        for line in (PROJECT_DIR / f"{name}.in").read_text(encoding="utf-8").splitlines()
         if line.partition("#")[0].strip()
     ]
     unanswered = [
