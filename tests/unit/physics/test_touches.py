@@ -146,6 +146,8 @@ def test_nothing_in_gives_nothing_out():
     assert touches([], levels_table([])) == []
     assert touches([at(1, 13)], levels_table([])) == []
     assert touches([]) == []
+    # a date on which stocks traded and futures didn't has no ratio either
+    assert touches([], es_spy_ratio=np.empty(0), ratio_from_ns=np.empty(0, np.int64)) == []
 
 
 def test_refusals():
