@@ -189,7 +189,8 @@ def _gamma_delta(sigma, log, root_t, spot, is_call, gamma, delta):
     for i in range(sigma.size):
         s = sigma[i] * root_t[i]
         d1 = log[i] / s + 0.5 * s
-        density = _exp(max(-0.5 * d1 * d1, -700.0))
+        half_square = 0.5 * d1 * d1
+        density = _exp(-half_square) if half_square < 700.0 else 0.0
         tail = 0.5 * density * _erfcx(_SQRT_HALF * abs(d1))
         upper = 1.0 - tail if d1 > 0.0 else tail
         lower = tail if d1 > 0.0 else 1.0 - tail
