@@ -20,6 +20,7 @@ from lake import (
     params,
     plan,
     publish,
+    record_views,
     released,
     rollup,
     runs,
@@ -41,6 +42,7 @@ class _Run:
     run_id: str = ""
     started_at: str = ""
     published: dict[str, set[tuple[str | None, str]]] = field(default_factory=dict)
+    judged: bool = False
 
 
 class Plugin(BasePlugin):
@@ -110,6 +112,8 @@ class Plugin(BasePlugin):
             last = sources.last_at(self.root, windowed, self.files)
             job["sql"].append(views.landed_table(last))
         for node in graph["nodes"].values():
+            if node["resource_type"] == "model" and node["config"].get("materialized") == "view":
+                job["sql"].append(f'create schema if not exists "{node["schema"]}"')
             if plan.is_dataset(node):
                 job["sql"].append(f'create schema if not exists "{node["schema"]}"')
                 job["sql"].append(self._view_sql(node))
@@ -134,6 +138,10 @@ class Plugin(BasePlugin):
         if job["name"] not in sets[0].values:
             raise ValueError(f"parameter was {job['name']!r}, expected a key of params/default.yaml")
         job["rows"] = sorted({p.digest: p.values[job["name"]] for p in sets}.items())
+
+    def _op_records(self, job: dict) -> None:
+        """Records that are no dataset, as a relation."""
+        job["sql"] = record_views.RELATIONS[job["name"]](self.root)
 
     # -- one dataset -------------------------------------------------------------------------------------------------
 
@@ -284,6 +292,7 @@ class Plugin(BasePlugin):
             )
         finally:
             staged.unlink()
+        self.run.judged = True
         released.write_verdict(step.kept, step.build_key, verdict, self.run.run_id)
         if verdict.outcome == released.CHANGED:
             raise released.ReleasedError(verdict.message)
@@ -325,6 +334,7 @@ class Plugin(BasePlugin):
             elif mine <= passed:  # some passed and the rest didn't run: nothing is known that wasn't
                 self._mark(node, None)
             self._roll_up(node, self._version(node, graph, job["param_set"]))
+        job["judged"] = self.run.judged
         if job["command"] == "build":
             rollup.write_rollups(self.root)
         self._record(job)

@@ -66,7 +66,7 @@ def version_nodes(graph: Mapping, version: str) -> list[dict]:
 
 
 def _check(root: Path, version: str, nodes: list[dict], graph: Mapping, macros: Mapping) -> None:
-    again = f"run `dbt build --select +{selector(nodes[0])}+` and release it then"
+    again = f"run `dbt build --select {' '.join('+' + selector(n) for n in nodes)}` and release it then"
     for node in nodes:
         found = commits.read_partitions(root / "lake" / plan.dataset_folder(node)).values()
         if node is nodes[0] and not found:
@@ -82,6 +82,8 @@ def _check(root: Path, version: str, nodes: list[dict], graph: Mapping, macros: 
     for node in _with_ancestors(nodes, graph):
         planned = plan.plan(root, node, graph, macros, selected=[n["unique_id"] for n in nodes])
         there = {(p.commit.params_digest, p.commit.date) for p in _committed(planned)}
+        if node in nodes and (lacking := _without(planned, sorted(date for _, date in there))):
+            raise _refusal(version, f"has {lacking}: {planned.dataset} was built before it; {again}")
         due = [s.date for s in planned.steps if (s.params.digest if s.params else None, s.date) in there]
         if due:
             raise _refusal(
@@ -89,6 +91,18 @@ def _check(root: Path, version: str, nodes: list[dict], graph: Mapping, macros: 
                 f"is not what its code, params and inputs would make now: {planned.dataset} has {len(due)} dates to "
                 f"be built anew, the first is {due[0]}; {again}",
             )
+
+
+def _without(planned: plan.Plan, dates: list[str]) -> str | None:
+    """The first date of a dataset of the version that one of its parents lacks, in words."""
+    values = plan.version_params(planned.node, None)
+    reads = plan.meta(planned.node).get("reads", {})
+    for parent, have in planned.parents:
+        params = values.digest8 if plan.per_params(parent) else None
+        missing = [d for d in dates if (params, d) not in have]
+        if missing and reads.get(parent["alias"], {}).get("own", True):
+            return f"no {parent['alias']} of {missing[0]}"
+    return None
 
 
 def _committed(planned: plan.Plan) -> list[commits.Partition]:

@@ -32,5 +32,11 @@
         'start_date': var('start_date'), 'end_date': var('end_date'), 'full_refresh': flags.FULL_REFRESH,
     } %}
     {% do adapter.store_relation('lake', api.Relation.create(identifier='lake'), [], '', '', job) %}
+    {# What this run found of released dates is seen by the view over it. #}
+    {% for node in graph.nodes.values() if job.judged and node.resource_type == 'model' and (node.config.get('meta') or {}).get('reads_records') %}
+      {% call statement('records', auto_begin=false) %}
+        create or replace view {{ node.schema }}.{{ node.alias }} as {{ render(node.raw_code) }}
+      {% endcall %}
+    {% endfor %}
   {% endif %}
 {% endmacro %}

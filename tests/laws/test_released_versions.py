@@ -4,10 +4,11 @@ import re
 import shutil
 from pathlib import Path
 
+import duckdb
 import pytest
 import yaml
 
-from lake import atomic, code, params, release, released
+from lake import code, params, release, released
 from lake.commits import read_partitions
 from tests.fixtures.bronze import Delivery, at_ns, make_bronze, print_at
 from tests.fixtures.dbt import Outcome, Project
@@ -205,11 +206,15 @@ def test_a_column_more_is_refused(project, lake):
 
 
 def warnings(root: Path) -> list[dict]:
-    return [atomic.read_json(path) for path in sorted(root.glob("lake/*/**/_metadata/rebuild-*.json"))]
+    """Rows of the monitoring model, as anybody may ask for them."""
+    with duckdb.connect(root / "lake.duckdb", read_only=True) as con:
+        return con.execute("from monitoring.version_warnings order by all").to_arrow_table().to_pylist()
 
 
 def test_late_rows_are_told_and_change_nothing(original, lake):
     before = files(lake)
+    assert original.build(lake).ok
+    assert warnings(lake) == []
     make_bronze(lake, [LATE])
     outcome = original.build(lake)
     assert outcome.ok, outcome
@@ -222,7 +227,9 @@ def test_late_rows_are_told_and_change_nothing(original, lake):
     assert outcome.dates()["version_b"] == 1  # a draft takes the late rows
     assert "1 rows came, 0 went" in told
     (row,) = warnings(lake)
-    assert (row["date"], row["outcome"]) == (DATES[0], "E_INPUT_CHANGED")
+    assert (str(row["session_date"]), row["warning_code"]) == (DATES[0], "E_INPUT_CHANGED")
+    assert row["message"] == told.partition("; ")[2]
+    assert "bronze/futures_trades/" in row["changed_inputs"]
     assert row["recorded_digest"] != row["rebuilt_digest"]
     # Told once: the same rebuild is not made a second time.
     again = original.build(lake)
