@@ -198,8 +198,16 @@ def write(docs_dir: Path = DOCS_DIR) -> Path:
     manifest_file = docs_dir / "manifest.json"
     if not manifest_file.is_file():
         raise LineageError(f"{manifest_file} is not there; write it with: make docs")
+
+    class Report(DbtColibriReportGenerator):
+        def _get_node_display_name(self, node_id: str) -> str:
+            """The relation's name: of a versioned model dbt-colibri shows the version alone."""
+            return self.manifest["nodes"].get(node_id, {}).get("alias") or super()._get_node_display_name(
+                node_id
+            )
+
     # Its page would else report to its maker when it is opened.
-    report = DbtColibriReportGenerator(extractor(manifest_file), light_mode=True, disable_telemetry=True)
+    report = Report(extractor(manifest_file), disable_telemetry=True)
     report.generate_report(output_dir=str(docs_dir / "lineage"))
     return docs_dir / "lineage" / "index.html"
 
