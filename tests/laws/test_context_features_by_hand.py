@@ -9,6 +9,7 @@ from lake.params import load
 from tests.e2e.market import calendar, of_contract
 from tests.fixtures.observed import Observed, closes, touch_of
 from tests.oracle.rules import DEFAULT, MINUTE_NS, MS_NS, SECOND_NS
+from tests.oracle.touches import number_attempts
 
 TOUCH_ONLY = DEFAULT | {"CONFIRMATION_WINDOWS": []}
 CELL_NS = 100 * MS_NS
@@ -179,10 +180,12 @@ def test_touches_of_one_nanosecond_and_of_one_cell_do_not_know_each_other(manife
         (t + 30 * MS_NS, {"level_tick": 24_001}),
         (t + CELL_NS, {"level_tick": 24_000}),
         (t + SECOND_NS, {"level_tick": 24_004, "direction": "DOWN"}),
-        (t + 2 * SECOND_NS, {"level_tick": 24_005, "attempt_cluster_id": 2}),
+        (t + 2 * SECOND_NS, {"level_tick": 24_005}),
         (t + 3 * SECOND_NS, {"level_tick": 24_000, "level_kind": 8, "level_kind_name": "ROUND"}),
     ]
     touches = [touch_of(at, session_date=PLAIN, **more) for at, more in said]
+    number_attempts(touches)
+    assert [touch["attempt_cluster_id"] for touch in touches] == [1, 1, 1, 1, 1, 2, 1]
     points = world.points(touches, DEFAULT | {"CONFIRMATION_WINDOWS": [120]})
     value = {p["observation_id"]: float(i) for i, p in enumerate(points)}
     barrier = {i: {"barrier_delta_liq": int(v)} for i, v in value.items()}

@@ -36,14 +36,12 @@ tape as (
 
 ),
 
--- Touches of the same kind that are known by then: t0 before the anchor and before asof_ns.
+-- Touches of the same kind that are known by then (t0 before the anchor and before asof_ns), near or of the cluster.
 earlier as (
 
     select
         points.observation_id,
-        touches.event_id,
         touches.ts_ns,
-        touches.level_tick,
         abs(touches.level_tick - points.level_tick) <= points.touch_band_ticks as is_near,
         touches.direction = points.direction and touches.attempt_cluster_id = points.attempt_cluster_id
             as is_in_cluster
@@ -62,30 +60,10 @@ counted as (
         observation_id,
         sum(case when is_near then 1 else 0 end) as near_count,
         sum(case when is_in_cluster then 1 else 0 end) as cluster_count,
-        max(case when is_near or is_in_cluster then ts_ns end) as last_counted_ts_ns
+        max(ts_ns) as last_counted_ts_ns
     from earlier
+    where is_near or is_in_cluster
     group by observation_id
-
-),
-
-ranked as (
-
-    select
-        observation_id,
-        event_id,
-        row_number() over (partition by observation_id order by ts_ns, level_tick) as attempt_number
-    from earlier
-    where is_in_cluster
-
-),
-
-firsts as (
-
-    select
-        observation_id,
-        event_id as first_event_id
-    from ranked
-    where attempt_number = 1
 
 ),
 
@@ -96,13 +74,20 @@ with_first as (
         points.observation_id,
         points.stage,
         points.event_id,
-        coalesce(firsts.first_event_id, points.event_id) as first_event_id,
+        coalesce(first_touches.event_id, points.event_id) as first_event_id,
         coalesce(counted.near_count, 0) as near_count,
         coalesce(counted.cluster_count, 0) as cluster_count,
         counted.last_counted_ts_ns
     from points
     left join counted on points.observation_id = counted.observation_id
-    left join firsts on points.observation_id = firsts.observation_id
+    left join touches as first_touches
+        on points.session_date = first_touches.session_date
+        and points.level_kind_name = first_touches.level_kind_name
+        and points.direction = first_touches.direction
+        and points.attempt_cluster_id = first_touches.attempt_cluster_id
+        and first_touches.attempt_index = 1
+        and points.anchor_ns > first_touches.ts_ns
+        and points.asof_ns > first_touches.ts_ns
 
 ),
 
