@@ -13,6 +13,14 @@ from tests.oracle.rules import MINUTE_NS, SECOND_NS
 FRONT, DATE = "ESZ5", "2025-11-03"
 OPEN_NS = calendar()[DATE]["rth_open_ns"]
 WALLS = ("wall_short_call", "wall_short_put", "wall_long_call", "wall_long_put")
+BEFORE_OPTIONS = (
+    "stg_futures__trades",
+    "ohlcv",
+    "dim_front_month",
+    "int_es_spy_ratio__live",
+    "dim_es_spy_ratio",
+)
+BEFORE_OPTIONS += ("int_bars__ranges", "int_bars__averages", "int_levels__running")
 SPOT_TICK = 24_000  # $600 at a ratio of 10
 
 
@@ -24,7 +32,7 @@ def pipeline(manifest: dict[str, Any]) -> Pipeline:
     found = Pipeline(manifest, ParamSet("all kinds", values, default.digest))
     trade = {"ts_event_ns": OPEN_NS - MINUTE_NS, "sequence": 1, "ordinal": 0, "size": 1, "aggressor": 1}
     found.market((in_order(of_contract([{**trade, "tick": SPOT_TICK}], FRONT)), []))
-    found.build(DATE, only=found.upstream("levels") - {"option_exposure", "option_walls", "levels"})
+    found.build(DATE, only=BEFORE_OPTIONS)
     return found
 
 
