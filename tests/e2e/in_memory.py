@@ -70,7 +70,7 @@ class Pipeline:
         self.param_set = param_set
         self.con = duckdb.connect(":memory:", config={"threads": 1})
         self.con.execute("set TimeZone = 'UTC'")
-        for schema in ("bronze", "reference", "silver", "gold"):
+        for schema in ("bronze", "reference", "silver", "gold", "monitoring"):
             self.con.execute(f"create schema {schema}")
         nodes = manifest["nodes"]
         for node in nodes.values():
@@ -82,7 +82,9 @@ class Pipeline:
                 self.con.execute(f"create view bronze.{source['name']} as select {listed} where false")
         self.market(([], []))
         self.models = [
-            Model(n, [nodes[u] for u in n["depends_on"]["nodes"] if u in nodes]) for n in _in_order(nodes)
+            Model(n, [nodes[u] for u in n["depends_on"]["nodes"] if u in nodes])
+            for n in _in_order(nodes)
+            if n["schema"] in ("silver", "gold")
         ]
         for model in self.models:
             self._create(model)
@@ -127,6 +129,24 @@ class Pipeline:
         for model in self.models:
             if model.is_dataset and model.name not in keep and (only is None or model.name in only):
                 self._build(model, date)
+
+    def upstream(self, *names: str) -> set[str]:
+        """These datasets and every dataset that they are made of."""
+        by_name = {m.name: m for m in self.models}
+        found: set[str] = set()
+        todo = list(names)
+        while todo:
+            name = todo.pop()
+            if name in by_name and name not in found:
+                found.add(name)
+                todo += [parent["alias"] for parent in by_name[name].parents]
+        return {name for name in found if by_name[name].is_dataset}
+
+    @property
+    def history(self) -> set[str]:
+        """What a session has to have for those after it to be built: datasets read on earlier dates, and theirs."""
+        reads = [item for m in self.models for item in m.meta.get("reads", {}).items()]
+        return self.upstream(*(name for name, how in reads if how.get("sessions_before")))
 
     def rows(self, name: str, date: str) -> list[dict]:
         """Rows of one partition as dicts, in key order."""
@@ -193,7 +213,7 @@ class Pipeline:
         types = ", ".join(f"'{n}': '{t}'" for n, t in (node["config"].get("column_types") or {}).items())
         self.con.execute(
             f"create table {node['schema']}.{node['alias']} as "
-            f"from read_csv('{path}', header = true, types = {{{types}}})"
+            f"from read_csv('{path}', header = true{f', types = {{{types}}}' if types else ''})"
         )
 
 

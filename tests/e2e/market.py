@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from tests.conftest import PROJECT_DIR
 from tests.fixtures.bronze import Delivery
-from tests.oracle import worlds
+from tests.oracle import option_worlds, worlds
 from tests.oracle.book import F_LAST
 from tests.oracle.rules import MINUTE_NS, SECOND_NS
 
@@ -193,7 +193,8 @@ def autumn() -> dict[str, Day]:
     session with data among the ten before it; 11-27 is a holiday, 11-28 closes early; on 12-01 most of the volume
     has moved to the next contract, which is the front of 12-02 with two sessions of its own behind it. The book is
     there on 11-03, 11-28 and 12-02 only. On 10-31 prints and a spread stand outside of every session; before 11-03
-    opens the book is crossed.
+    opens the book is crossed. SPY trades on 10-31, so that its ratio is carried into 11-03, and on 11-26 and 12-02;
+    options on 11-03, 11-26, 11-28 and 12-02.
     """
     sessions = calendar()
     days = {}
@@ -253,21 +254,44 @@ def autumn() -> dict[str, Day]:
         other_book = []
         if date == "2025-12-02":
             other_book = book_spell(rng, rth, events=200, tick=24_200, gap_ns=20 * SECOND_NS)
-        days[date] = Day(
+        days[date] = day = Day(
             session,
             in_order(of_contract(front_trades, front), of_contract(other_trades, other), stray),
             in_order(of_contract(book, front), of_contract(other_book, other)),
         )
+        add_spy(
+            day,
+            worlds.seeded(20_252_000 + seed),
+            front=front,
+            options=400 if date in ("2025-11-03", "2025-11-26", "2025-11-28", "2025-12-02") else 0,
+            spy=1_200 if date in ("2025-10-31", "2025-11-26", "2025-12-02") else 0,
+        )
     return days
 
 
-def busy_morning(seed: int) -> tuple[Day, Day]:
-    """A quiet session, 2025-10-31, and after it one with an hour of book and prints from a little before its RTH open:
-    small enough to be built in a moment, busy enough that most touches can be observed and have outcomes."""
+def add_spy(
+    day: Day, rng: random.Random, *, front: str, options: int, spy: int, ratio: float = 10.03
+) -> None:
+    """About as many option and SPY prints beside the front contract's trades of a day."""
+    trades = day.front_trades(front)
+    if options:
+        day.options = option_worlds.random_prints(rng, day.session, trades, ratio, options)
+    if spy:
+        day.spy = option_worlds.random_spy(rng, day.session, trades, ratio, spy)
+
+
+def busy_morning(seed: int) -> tuple[Day, ...]:
+    """Four quiet sessions, 2025-10-28 to 10-31, and after them one with an hour of book and prints from a little before
+    its RTH open: small enough to be built in a moment, busy enough that most touches can be observed and have outcomes.
+    """
     sessions = calendar()
     rng = worlds.seeded(seed)
-    before, day = sessions["2025-10-31"], sessions["2025-11-03"]
-    quiet = prints(rng, [(before["rth_open_ns"], before["rth_close_ns"], 100 * SECOND_NS)], tick=24_000)
+    day, contract = sessions["2025-11-03"], "ESZ5"
+    found = []
+    for date in ("2025-10-28", "2025-10-29", "2025-10-30", "2025-10-31"):
+        before = sessions[date]
+        quiet = prints(rng, [(before["rth_open_ns"], before["rth_close_ns"], 100 * SECOND_NS)], tick=24_000)
+        found.append(Day(before, in_order(of_contract(quiet, contract))))
     start = day["rth_open_ns"] - 4 * MINUTE_NS
     book = worlds.random_book(
         rng,
@@ -278,12 +302,14 @@ def busy_morning(seed: int) -> tuple[Day, Day]:
         mid_tick=24_000 + rng.randrange(40),
     )
     early = prints(rng, [(day["globex_open_ns"], start, 110 * SECOND_NS)], tick=24_000)
-    contract = "ESZ5"
-    return (
-        Day(before, in_order(of_contract(quiet, contract))),
+    found.append(
         Day(
             day,
             in_order(of_contract([*early, *worlds.trades_of(book)], contract)),
             in_order(of_contract(book, contract)),
-        ),
+        )
     )
+    rng = worlds.seeded(seed)
+    add_spy(found[-2], rng, front=contract, options=0, spy=300)
+    add_spy(found[-1], rng, front=contract, options=400, spy=800)
+    return tuple(found)

@@ -13,7 +13,29 @@ from typing import Any
 from cli import dbt
 from lake import datasets
 from tests.e2e.market import Day
-from tests.oracle import barrier, bars, book, context, labels, levels, points, rules, tape, touches
+from tests.oracle import (
+    approach,
+    attempts,
+    averages,
+    barrier,
+    bars,
+    book,
+    confluence,
+    context,
+    exposure,
+    fuel,
+    kinematics,
+    labels,
+    levels,
+    ofi,
+    points,
+    pressures,
+    ratio,
+    rules,
+    tape,
+    touches,
+)
+from tests.oracle import options as oracle_options
 
 # What is read of a row, and compared with the oracle's.
 LEVEL_COLUMNS = (
@@ -28,6 +50,7 @@ TOUCH_COLUMNS = (
 POINT_COLUMNS = (
     *("observation_id", "event_id", "stage", "ts_ns", "anchor_ns", "asof_ns", "label_start_ns", "level_id"),
     *("level_kind_name", "level_tick", "direction", "attempt_cluster_id"),
+    *("es_spy_ratio", "ratio_source", "ratio_ts_ns"),
 )
 LABEL_COLUMNS = (
     *("label_status", "label_start_ns", "label_end_ns", "theta_1", "theta_2"),
@@ -35,17 +58,7 @@ LABEL_COLUMNS = (
     *("cluster_size", "sample_weight"),
 )
 TAPE_KEY = ("ts_event_ns", "sequence", "ordinal", "side", "tick")
-NO_OPTIONS = {  # the catalogue's own values while no option trade is landed
-    **dict.fromkeys(
-        (
-            *("gamma_exposure", "gamma_exposure_wg", "gamma_exposure_5m", "gamma_exposure_20m"),
-            *("dealer_pressure", "gamma_flow_velocity", "gamma_flow_impulse", "gamma_flow_accel_1m"),
-            *("gamma_flow_accel_3m", "dealer_pressure_accel", "gamma_pressure", "gamma_pressure_accel"),
-        )
-    ),
-    "fuel_effect": "UNKNOWN",
-    "gamma_bucket": "UNKNOWN",
-}
+NOT_OF_THE_ORACLE = {"max_input_ts_ns", "params_digest", "session_date", "date"}
 
 DEFAULT = rules.DEFAULT
 ATR = DEFAULT | {"theta_mode": "atr"}
@@ -161,6 +174,16 @@ def front_contracts(calendar: Mapping[str, dict], days: Mapping[str, Day]) -> di
     return found
 
 
+def live_ratios(days: Mapping[str, Day], fronts: Mapping[str, dict]) -> dict[str, list[dict]]:
+    """The live seconds of the ratio by date, each by the front contract of its own session."""
+    return {
+        day: ratio.live_rows(events.spy, events.front_trades(fronts[day]["contract"]), events.session)
+        if events.spy
+        else []
+        for day, events in days.items()
+    }
+
+
 def _by_calendar(day: date) -> str:
     month = day.replace(day=1)
     while True:
@@ -171,10 +194,12 @@ def _by_calendar(day: date) -> str:
 
 
 class OracleDay:
-    """The whole slice of one session by the slow oracle, each part worked out when it is first asked for.
+    """The whole domain of one session by the slow oracle, each part worked out when it is first asked for.
 
-    ``trades`` and ``records`` are the front contract's inside the session; ``earlier_bars_120s`` the two-minute
-    bars of the same contract in the SMA_WARMUP_DAYS weekdays before it, oldest first.
+    ``trades`` and ``records`` are the front contract's inside the session, ``options`` the option prints that
+    landed of it; ``earlier_bars_120s`` the two-minute bars of the same contract in the SMA_WARMUP_DAYS weekdays before
+    it, oldest first; ``live`` and ``live_before`` the live seconds of the ratio in it and in the session before;
+    ``volumes`` the VOLUME_LOOKBACK_DAYS weekdays before it, each with the trades of its own front contract.
     """
 
     def __init__(
@@ -186,19 +211,40 @@ class OracleDay:
         earlier_bars_120s: Sequence[list[dict]] = (),
         p: dict = DEFAULT,
         *,
+        options: Sequence[dict] = (),
+        live: Sequence[dict] = (),
+        live_before: Sequence[dict] = (),
+        volumes: Sequence[tuple[dict, list[dict]]] = (),
         gaps: tuple[tuple[int, int], ...] = (),
         f_last_absent: bool = False,
         trade_gaps: tuple[tuple[int, int], ...] = (),
     ) -> None:
+        self.given = {k: v for k, v in locals().items() if k != "self"}
         self.gaps, self.f_last_absent, self.trade_gaps = gaps, f_last_absent, trade_gaps
         self.session, self.contract, self.p = session, contract, p
         self.trades, self.records, self.earlier = trades, records, earlier_bars_120s
+        self.live, self.live_before, self.volumes = live, live_before, volumes
+        self.options = oracle_options.with_aggressors(options)
         self.date = session["session_date"]
+        self._of_book: dict[str, dict] = {}
+
+    def but(self, **other: Any) -> "OracleDay":
+        """The same day with something else given."""
+        return OracleDay(**{**self.given, **other})
 
     @classmethod
     def of(
-        cls, days: Mapping[str, Day], calendar: Mapping[str, dict], day: str, contract: str, p: dict
+        cls,
+        days: Mapping[str, Day],
+        calendar: Mapping[str, dict],
+        day: str,
+        fronts: Mapping[str, dict],
+        live: Mapping[str, list[dict]],
+        p: dict,
     ) -> "OracleDay":
+        """One of several days, with what it needs of those before it; ``fronts`` are `front_contracts`, ``live`` the
+        `live_ratios` of all."""
+        contract = fronts[day]["contract"]
         weekdays = list(calendar)
         at = weekdays.index(day)
         before = weekdays[at - p["SMA_WARMUP_DAYS"] : at]
@@ -209,29 +255,73 @@ class OracleDay:
             days[day].front_records(contract),
             [bars.ohlcv(days[d].front_trades(contract), 120) for d in before if d in days],
             p,
+            options=days[day].options,
+            live=live[day],
+            live_before=live.get(weekdays[at - 1], ()),
+            volumes=[
+                (calendar[d], days[d].front_trades(fronts[d]["contract"]) if d in days else [])
+                for d in weekdays[at - p["VOLUME_LOOKBACK_DAYS"] : at]
+            ],
             gaps=days[day].front_gaps(contract),
             f_last_absent=days[day].f_last_absent,
             trade_gaps=days[day].front_gaps(contract, "trade_gaps"),
         )
 
     @functools.cached_property
+    def ratios(self) -> list[dict]:
+        return ratio.ratio_rows(self.live, self.live_before, self.session)
+
+    def ratio_row(self, t_ns: int) -> dict:
+        return ratio.ratio_at(self.ratios, t_ns)
+
+    def ratio_asof(self, t_ns: int) -> float:
+        return self.ratio_row(t_ns)["es_spy_ratio"]
+
+    @functools.cached_property
+    def greeks(self) -> list[dict]:
+        rates = self.p["RISK_FREE"], self.p["SIGMA_DEFAULT"]
+        return oracle_options.greeks_rows(self.options, self.trades, self.ratio_asof, self.session, *rates)
+
+    @functools.cached_property
+    def walls(self) -> list[dict]:
+        return exposure.wall_rows(self.greeks, self.trades, self.session, self.p, ratio_asof=self.ratio_asof)
+
+    @functools.cached_property
     def levels(self) -> list[dict]:
-        found = levels.level_rows(self.session, self.trades, self.earlier, self.p)
-        return [{**row, "es_spy_ratio": 10.0} for row in found]
+        return levels.level_rows(
+            self.session,
+            self.trades,
+            self.earlier,
+            self.p,
+            ratio_asof=self.ratio_asof,
+            prints=self.greeks,
+            walls=self.walls,
+        )
 
     @functools.cached_property
     def touches(self) -> list[dict]:
-        found = touches.touches(self.session, self.trades, self.levels, self.p)
+        found = touches.touches(self.session, self.trades, self.levels, self.p, self.ratio_asof)
         return [{**row, "contract": self.contract} for row in found]
 
     @functools.cached_property
     def points(self) -> list[dict]:
-        return points.observation_points(self.touches, self.trades, self.p)
+        found = points.observation_points(self.touches, self.trades, self.p)
+        ratios = [self.ratio_row(point["asof_ns"]) for point in found]
+        return [
+            {**point, "es_spy_ratio": row["es_spy_ratio"], "ratio_source": row["ratio_source"]}
+            | {"ratio_ts_ns": row["max_input_ts_ns"]}
+            for point, row in zip(found, ratios, strict=True)
+        ]
 
     @functools.cached_property
     def labels(self) -> list[dict]:
         found = labels.label_rows(
-            self.trades, self.session, self.points, self.p, manifest_gaps=self.trade_gaps
+            self.trades,
+            self.session,
+            self.points,
+            self.p,
+            ratio_asof=self.ratio_asof,
+            manifest_gaps=self.trade_gaps,
         )
         return [
             {"observation_id": point["observation_id"], **row}
@@ -242,33 +332,72 @@ class OracleDay:
     def book(self) -> dict:
         return book.whole(self.records, self.p["GAP_S"], self.f_last_absent, self.gaps)
 
+    @functools.cached_property
+    def order_flow(self) -> list:
+        return ofi.flows(self.book["states"])
+
+    def barrier_and_tape(self, point: dict) -> dict:
+        """Kept by point: the trends of a cluster compare its attempts with its first one."""
+        key = point["observation_id"]
+        if key not in self._of_book:
+            self._of_book[key] = barrier.barrier_row(self.book, self.trades, point, self.p) | tape.tape_row(
+                self.trades, point, self.p, point["es_spy_ratio"]
+            )
+        return self._of_book[key]
+
+    @functools.cached_property
+    def by_event(self) -> dict[tuple[str, str], dict]:
+        return {(point["event_id"], point["stage"]): point for point in self.points}
+
+    def at_attempt(self, event_id: str, stage: str) -> dict | None:
+        point = self.by_event.get((event_id, stage))
+        return None if point is None else self.barrier_and_tape(point)
+
     def features(self, point: dict) -> dict:
-        """Every column of the catalogue that the slice computes, for one point."""
-        asof = point["asof_ns"]
-        b = barrier.barrier_row(self.book, self.trades, point, self.p)
-        t = tape.tape_row(self.trades, point, self.p)
-        seen = bisect.bisect_left(self.records, asof, key=lambda r: r["ts_event_ns"])
-        last = [rules.last_trade_before(self.trades, asof)["ts_event_ns"]]
-        last += [r["ts_event_ns"] for r in self.records[max(0, seen - 1) : seen]]
+        """Every column of the catalogue for one point, but ``max_input_ts_ns``."""
         place = context.distance_columns(self.trades, point)
-        return {
+        found = {
             **{k: point[k] for k in ("observation_id", "event_id", "stage", "ts_ns", "anchor_ns", "asof_ns")},
             **{k: point[k] for k in ("level_id", "attempt_cluster_id", "level_kind_name", "direction")},
+            **{k: point[k] for k in ("es_spy_ratio", "ratio_source")},
             "contract": self.contract,
-            "max_input_ts_ns": max(last),
+            "universe_version": self.p["universe_version"],
             "direction_sign": rules.direction_sign(point["direction"]),
+            "level_kind": levels.CODES[point["level_kind_name"]],
             "level_tick": point["level_tick"],
             "level_price": point["level_tick"] * 0.25,
             "distance": place["distance"],
             "spot": place["spot"],
-            "es_spy_ratio": 10.0,
-            "ratio_source": "default",
-            **b,
-            **t,
-            "liquidity_pressure": context.liquidity_pressure(b, self.p),
-            "tape_pressure": context.tape_pressure(t, point["direction"], self.p),
-            **NO_OPTIONS,
+            **context.geometry_row(self.trades, point),
+            **self.barrier_and_tape(point),
+            **fuel.fuel_row(self.greeks, self.session, point, self.p, point["es_spy_ratio"]),
+            **exposure.walls_row(self.walls, point),
+            **ofi.ofi_row(self.book, point, self.p, self.order_flow),
+            **kinematics.kinematics_row(self.book, point, self.p),
+            **averages.averages_row(self.trades, point, self.p, self.earlier),
+            **approach.approach_row(self.trades, point, self.p),
+            **attempts.attempts_row(self.touches, self.at_attempt, point, self.p, point["es_spy_ratio"]),
+            **context.context_row(self.session, self.trades, point, self.p),
         }
+        found |= confluence.confluence_row(
+            self.session,
+            self.levels,
+            self.trades,
+            self.volumes,
+            found,
+            point["es_spy_ratio"],
+            point,
+            self.p,
+        )
+        return found | pressures.pressures_row(found, point, self.p)
+
+    def inputs(self, point: dict) -> int:
+        """Time of the last event that the spot and the book see before ``asof_ns``: the least that an honest
+        ``max_input_ts_ns`` says."""
+        asof = point["asof_ns"]
+        seen = bisect.bisect_left(self.records, asof, key=lambda r: r["ts_event_ns"])
+        last = [rules.last_trade_before(self.trades, asof)["ts_event_ns"]]
+        return max(last + [r["ts_event_ns"] for r in self.records[max(0, seen - 1) : seen]])
 
 
 def assert_day_equals_oracle(
@@ -290,10 +419,13 @@ def assert_day_equals_oracle(
     assert_same(f"book_tape of {day}", read("book_tape"), oracle.book["tape"], TAPE_KEY, (*TAPE_KEY, "delta"))
     features = read("observation_features")
     assert {row["observation_id"] for row in features} == {row["observation_id"] for row in oracle.points}
-    wanted = [oracle.features(point) for point in choose(oracle.points)]
-    named = {row["observation_id"] for row in wanted}
-    chosen = [row for row in features if row["observation_id"] in named]
-    assert_same(f"features of {day}", chosen, wanted, ("observation_id",), wanted[0] if wanted else ())
+    chosen = {point["observation_id"]: point for point in choose(oracle.points)}
+    wanted = [oracle.features(point) for point in chosen.values()]
+    found = [row for row in features if row["observation_id"] in chosen]
+    assert_same(f"features of {day}", found, wanted, ("observation_id",), wanted[0] if wanted else ())
+    for row in found:
+        assert row.keys() - wanted[0].keys() <= NOT_OF_THE_ORACLE
+        assert oracle.inputs(chosen[row["observation_id"]]) <= row["max_input_ts_ns"] < row["asof_ns"]
 
 
 def of_lake(root: Path, day: str, digest: str) -> Callable[[str], list[dict]]:

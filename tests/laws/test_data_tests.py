@@ -17,7 +17,7 @@ from tests.laws.repository import PROJECT_DIR
 from tests.laws.test_shared_sql import SHARED, functions, written
 
 FOLDER = PROJECT_DIR / "tests" / "data" / "market"
-DATES = ("2025-10-30", "2025-10-31")
+DATES = ("2025-10-30", "2025-10-31", "2025-11-03")
 
 # One defect or more for each test: an update that breaks its claim on some row of a built day.
 LABELS, FEATURES, TOUCHES, GOLD = (
@@ -81,7 +81,44 @@ DEFECTS: dict[str, list[str]] = {
                 ("gamma_pressure", 1.1),
             ),
             *(("gamma_pressure_accel", 2), ("dealer_pressure", 2), ("dealer_pressure_accel", -2)),
+            *(("reversion_pressure", -1.2), ("net_break_pressure", 1.1)),
             *(("barrier_zone_visible_frac", 1.2), ("barrier_zone_visible_frac", -0.1)),
+        )
+    ],
+    "assert_inputs_lie_before_their_instant": [
+        f"update {FEATURES} set max_input_ts_ns = asof_ns where {ONE}",
+        "update silver.dim_es_spy_ratio set max_input_ts_ns = asof_ns where asof_ns % 60000000000 = 0",
+        "update silver.option_exposure set max_input_ts_ns = minute_ns + 1",
+        "update silver.option_walls set max_input_ts_ns = minute_ns",
+    ],
+    "assert_fuel_says_the_side_of_its_exposure": [
+        f"update {FEATURES} set {words} where {ONE}"
+        for words in (
+            "gamma_exposure = null, fuel_effect = 'NEUTRAL', gamma_bucket = 'UNKNOWN'",
+            "gamma_exposure = 5, fuel_effect = 'NEUTRAL', gamma_bucket = 'UNKNOWN'",
+            "gamma_exposure = 0, fuel_effect = 'NEUTRAL', gamma_bucket = 'SHORT_GAMMA'",
+            "gamma_exposure = -10000.5, fuel_effect = 'NEUTRAL', gamma_bucket = 'SHORT_GAMMA'",
+            "gamma_exposure = 10000, fuel_effect = 'DAMPEN', gamma_bucket = 'LONG_GAMMA'",
+        )
+    ],
+    "assert_levels_around_are_counted_once": [
+        f"update {FEATURES} set {words} where {ONE}"
+        for words in (
+            "level_stacking_2pt = level_stacking_5pt + 1",
+            "level_stacking_5pt = level_stacking_10pt + 1",
+            "level_stacking_2pt = -1",
+            "confluence_weighted_score = confluence_count + 0.5",
+            "confluence_pressure = 1.1",
+            "confluence_count = 1, confluence_min_distance = null",
+            "attempt_index = 0",
+            "prior_touches = -1",
+        )
+    ],
+    "assert_option_prints_are_priced_in_bounds": [
+        f"update silver.option_greeks set {words} where aggressor != 0"
+        for words in (
+            *("iv = 0.005", "iv = 5.5", "iv = null", "gamma = -gamma", "delta = delta - 1", "delta = delta + 1"),
+            *("dealer_gamma = -dealer_gamma", "dealer_gamma = null"),
         )
     ],
     "assert_barrier_flows_add_up": [

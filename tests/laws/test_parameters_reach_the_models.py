@@ -1,4 +1,4 @@
-"""Every parameter of the slice means what the specification says, in every model: random param sets on random days
+"""Every parameter means what the specification says, in every model: random param sets on random days
 equal the slow oracle, through the compiled models in memory.
 
 A constant that stands in a model where a parameter should, or a parameter that reaches the kernel and not the SQL
@@ -13,22 +13,28 @@ import pytest
 
 from lake.params import ParamSet, load
 from tests.e2e.in_memory import Pipeline
-from tests.e2e.market import Day, calendar, in_order, of_contract, prints
-from tests.e2e.support import OracleDay, assert_day_equals_oracle, assert_same
+from tests.e2e.market import Day, add_spy, calendar, in_order, of_contract, prints
+from tests.e2e.support import OracleDay, assert_day_equals_oracle, assert_same, live_ratios
 from tests.oracle import bars, worlds
 from tests.oracle.rules import DEFAULT, MINUTE_NS, SECOND_NS
 
 FRONT, OTHER = "ESZ5", "ESH6"
 DATE, BEFORE = "2025-11-03", ("2025-10-29", "2025-10-30", "2025-10-31")
-HISTORY = ("stg_futures__trades", "ohlcv", "dim_front_month")
 
 CHOICES: dict[str, tuple] = {
     "grid_ms": (100, 100, 200, 500),
     "event_hours": ("rth", "all"),
     "level_kinds": (
         ["PM", "OR", "SESSION", "SMA", "VWAP", "ROUND", "CALL_WALL", "PUT_WALL"],
-        ["SMA", "ROUND"],
-        ["VWAP", "SESSION", "OR"],
+        ["SMA", "ROUND", "STRIKE"],
+        ["VWAP", "SESSION", "OR", "USER", "GAMMA_FLIP"],
+    ),
+    "USER_LEVELS": (
+        [],
+        [
+            {"price_points": price, "from_at": f"2025-11-03T{start}:00Z", "until_at": f"2025-11-03T{end}:00Z"}
+            for price, start, end in ((6_000.1, "13:00", "15:01"), (5_997.0, "14:31", "20:00"))
+        ],
     ),
     "universe_version": ("u1", "u2"),
     "W_b": (60, 240),
@@ -62,6 +68,19 @@ CHOICES: dict[str, tuple] = {
     "DELTA_LIQ_NORM": (50, 200),
     "WALL_RATIO_NORM": (1.0, 2.0),
     "VELOCITY_NORM": (0.1, 0.5),
+    "W_g": (30, 60, 90),
+    "W_wall": (120, 300),
+    "WALL_MIN_GAMMA": (1, 1_000),
+    "FUEL_STRIKE_RANGE": (1.0, 2.0, 3.5),
+    "FUEL_EFFECT_THRESHOLD": (100, 10_000),
+    "GAMMA_FLOW_NORM": (2_000, 50_000),
+    "FLOW_ACCEL_NORM": (2_000, 50_000),
+    "RISK_FREE": (0.0, 0.045, 0.2),
+    "SIGMA_DEFAULT": (0.2, 0.7),
+    "GAMMA_NORM": (5_000, 100_000),
+    "CONFLUENCE_BAND": (0.0, 0.1, 0.2),
+    "LOOKBACK_MINUTES": (3, 10),
+    "VOLUME_LOOKBACK_DAYS": (2, 3, 7),
 }
 
 
@@ -111,6 +130,11 @@ def random_day(rng: random.Random) -> tuple[dict[str, Day], dict]:
         in_order(of_contract([*worlds.trades_of(book), *loose], FRONT), of_contract(other, OTHER)),
         in_order(of_contract(book, FRONT)),
     )
+    ratio = rng.choice((9.7, 10.03, 10.4))
+    add_spy(days[BEFORE[-1]], rng, front=FRONT, options=0, spy=rng.choice((0, 200)), ratio=ratio)
+    add_spy(
+        days[DATE], rng, front=FRONT, options=rng.choice((0, 250, 250)), spy=rng.choice((0, 600)), ratio=ratio
+    )
     return days, session
 
 
@@ -128,15 +152,14 @@ def test_random_parameters_on_random_days(manifest: dict[str, Any], seed: int):
                 f"update reference.dim_session set {name} = ? where session_date = date '{DATE}'", [value]
             )
     for date in BEFORE:
-        pipeline.market((days[date].trades, []))
-        pipeline.build(date, only=HISTORY)
-    pipeline.market((days[DATE].trades, days[DATE].records))
+        pipeline.land(days[date])
+        pipeline.build(date, only=pipeline.history)
+    pipeline.land(days[DATE])
     pipeline.build(DATE)
 
-    earlier = [bars.ohlcv(days[date].front_trades(FRONT), 120) for date in BEFORE[-p["SMA_WARMUP_DAYS"] :]]
-    oracle = OracleDay(
-        session, FRONT, days[DATE].front_trades(FRONT), days[DATE].front_records(FRONT), earlier, p
-    )
+    fronts = {date: {"contract": FRONT} for date in days}
+    sessions = calendar() | {DATE: session}
+    oracle = OracleDay.of(days, sessions, DATE, fronts, live_ratios(days, fronts), p)
     assert_day_equals_oracle(lambda name: pipeline.rows(name, DATE), oracle, choose=lambda found: found[::5])
     both = {contract: days[DATE].front_trades(contract) for contract in (FRONT, OTHER)}
     trades = [t for found in both.values() for t in found]
@@ -152,18 +175,6 @@ def test_random_parameters_on_random_days(manifest: dict[str, Any], seed: int):
     assert_same("bars", pipeline.rows("ohlcv", DATE), expected, key, expected[0])
 
 
-def test_every_parameter_of_the_slice_is_drawn():
-    """What is not drawn is of options, of the live core, or of features that are not built yet."""
-    waiting = {
-        *("W_g", "W_wall", "WALL_MIN_GAMMA", "FUEL_STRIKE_RANGE", "FUEL_EFFECT_THRESHOLD", "GAMMA_FLOW_NORM"),
-        *(
-            "FLOW_ACCEL_NORM",
-            "RISK_FREE",
-            "SIGMA_DEFAULT",
-            "GAMMA_NORM",
-            "CONFLUENCE_BAND",
-            "LOOKBACK_MINUTES",
-        ),
-        *("VOLUME_LOOKBACK_DAYS", "SNAP_INTERVAL_MS", "LATENESS_BUFFER_MS", "USER_LEVELS"),
-    }
-    assert set(load("default").values) - set(CHOICES) == waiting
+def test_every_parameter_is_drawn():
+    """What is not drawn is of the live core."""
+    assert set(load("default").values) - set(CHOICES) == {"SNAP_INTERVAL_MS", "LATENESS_BUFFER_MS"}

@@ -1,19 +1,22 @@
 """Nothing looks ahead: what is known of an instant does not move when the events at or after it do.
 
-The observation table is held fixed, the market after an instant is changed, deleted, added to and replaced, trades
-and book alike, and every row of the feature set with `asof_ns` up to that instant has to stay, to the bit; so do levels
-that hold by then, touches before it and the front contract. And the converse, so that the law is not kept by features
-that see nothing: an event before `asof_ns` moves the feature it is about. Outcomes have the mirror law: nothing before
-t0 enters them but the anchor's spot (spec market 19.3).
+The touches are held fixed, the market after an instant is changed, deleted, added to and replaced, trades, book,
+options and stocks alike, and every row of every feature set with `asof_ns` up to that instant has to stay, to the bit;
+so do levels of every kind that hold by then, option walls, the ratio, touches before it and the front contract. And the
+converse, so that the law is not kept by features that see nothing: an event before `asof_ns` moves the feature it is
+about. Outcomes have the mirror law: nothing before t0 enters them but the anchor's spot and the thresholds (spec market
+19.3).
 
 Properties run on the compiled models and kernels in memory (`tests/e2e/in_memory.py`); that a later session moves
 nothing is held through dbt in `test_pipeline_equals_oracle`.
 """
 
 import copy
+import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -21,20 +24,37 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from lake import params
+from lake.params import ParamSet
 from tests.e2e.in_memory import Pipeline
 from tests.e2e.market import Day, autumn, busy_morning
-from tests.e2e.support import NO_OPTIONS
+from tests.fixtures.edited_market import EDITS, edited, renumbered
 from tests.oracle import worlds
 from tests.oracle.book import F_LAST, F_MAYBE_BAD_BOOK, F_SNAPSHOT
-from tests.oracle.rules import MS_NS, SECOND_NS
+from tests.oracle.rules import MS_NS
 
 FRONT = "ESZ5"
-FEATURES = "touch_features_v1_0"
-HISTORY = ("stg_futures__trades", "ohlcv", "dim_front_month")
-BEFORE_TOUCHES = (*HISTORY, "dim_es_spy_ratio", "levels", "int_touches__detected", "touches")
+SETS = ("touch_features_v1_0", "touch_features_v1_1", "touch_features_v2_0")
+TABLES = ("observation_features", *SETS)
+TOUCHES = ("int_touches__detected", "touches")
 NS = 1
 
-Market = tuple[list[dict], list[dict]]
+Market = dict[str, list[dict]]  # events by their kind in `Day`
+KINDS = ("trades", "records", "options", "spy")
+
+
+def every_kind_of_level() -> ParamSet:
+    """The default set with all fifteen kinds, a line that a user has drawn among them."""
+    families = ("PM", "OR", "SESSION", "SMA", "VWAP", "ROUND", "STRIKE")
+    default = params.load("default").values
+    drawn = [
+        {"price_points": price, "from_at": f"2025-11-03T{start}:00Z", "until_at": "2025-11-03T20:00:00Z"}
+        for price, start in ((6003.5, "09:00"), (6006.0, "14:52"))
+    ]
+    values = default | {
+        "level_kinds": [*families, "CALL_WALL", "PUT_WALL", "GAMMA_FLIP", "USER"],
+        "USER_LEVELS": drawn,
+    }
+    return ParamSet("every kind", values, hashlib.sha256(params.canonical_json(values).encode()).hexdigest())
 
 
 @dataclass
@@ -46,14 +66,16 @@ class World:
     built: dict[str, list[dict]]
 
     @classmethod
-    def of(cls, manifest: dict[str, Any], days: Sequence[Day], param_set: str = "default") -> "World":
+    def of(
+        cls, manifest: dict[str, Any], days: Sequence[Day], param_set: ParamSet | str = "default"
+    ) -> "World":
         """The last of ``days`` built whole; of those before it what it reads of them."""
-        pipeline = Pipeline(manifest, params.load(param_set))
+        pipeline = Pipeline(manifest, params.load(param_set) if isinstance(param_set, str) else param_set)
         for day in days[:-1]:
-            pipeline.market((day.trades, day.records))
-            pipeline.build(day.date, only=HISTORY)
+            pipeline.land(day)
+            pipeline.build(day.date, only=pipeline.history)
         world = cls(pipeline, days, {})
-        world.rebuild(world.market)
+        world.rebuild(world.market, only=pipeline.upstream(*SETS, "labels"))
         world.built = {m.name: world.rows(m.name) for m in pipeline.models if m.is_dataset}
         return world
 
@@ -63,27 +85,32 @@ class World:
 
     @property
     def market(self) -> Market:
-        return self.day.trades, self.day.records
+        return {kind: getattr(self.day, kind) for kind in KINDS}
 
     def rows(self, name: str) -> list[dict]:
         return self.pipeline.rows(name, self.day.date)
 
     def rebuild(self, market: Market, **what: Any) -> None:
-        self.pipeline.market(market)
+        self.pipeline.market(
+            (market["trades"], market["records"]), options=market["options"], spy=market["spy"]
+        )
         self.pipeline.build(self.day.date, **what)
 
-    def observe(self, market: Market) -> None:
-        """Build everything after the touches on another market, with the touches of the first one."""
-        self.pipeline.market(market)
-        self.pipeline.build(self.day.date, only=(*HISTORY, "dim_es_spy_ratio"))
-        self.pipeline.replace("touches", self.day.date, self.built["touches"])
-        self.pipeline.build(self.day.date, keep=BEFORE_TOUCHES)
+    def observe(
+        self, market: Market, touches: Sequence[dict] | None = None, *, of: Sequence[str] = SETS
+    ) -> None:
+        """Build everything on another market but the touches, which are those of the first one or the ones given."""
+        self.pipeline.replace("touches", self.day.date, self.built["touches"] if touches is None else touches)
+        self.rebuild(market, only=self.pipeline.upstream(*of) - {*TOUCHES})
 
     def instants(self) -> list[int]:
         """Instants at which an inclusive bound would show: of observations, touches, minutes and events."""
         asofs = [row["asof_ns"] for row in self.built["observation_points"]]
         minutes = sorted({row["valid_from_ns"] for row in self.built["levels"]})
-        events = [e["ts_event_ns"] for e in self.day.records[::40]]
+        market = self.market
+        events = [
+            e["ts_event_ns"] for e in market["records"][::40] + market["options"][::4] + market["spy"][::40]
+        ]
         return sorted({*asofs, *(row["ts_ns"] for row in self.built["touches"]), *minutes[::30], *events})
 
 
@@ -91,21 +118,28 @@ def marked_long(*more: tuple) -> list:
     return [pytest.param(*one, marks=pytest.mark.long) for one in more]
 
 
-OBSERVED = [(11, "default"), *marked_long(*(((seed, "default"),) for seed in (1, 5, 17, 18)))]
-EVERY_SET = [*OBSERVED, (5, "overnight"), *marked_long(((11, "atr"),), ((18, "overnight"),))]
+OBSERVED = [(11, "every kind"), *marked_long(*(((seed, "every kind"),) for seed in (1, 5, 17, 18)))]
+EVERY_SET = [
+    *OBSERVED,
+    (5, "overnight"),
+    *marked_long(((11, "atr"),), ((18, "overnight"),), ((5, "default"),), ((17, "default"),)),
+]
+
+
+def world_of(manifest: dict[str, Any], seed: int, param_set: str) -> World:
+    given_set = every_kind_of_level() if param_set == "every kind" else param_set
+    return World.of(manifest, busy_morning(seed), given_set)
 
 
 @pytest.fixture(scope="module", params=OBSERVED, ids=str)
 def world(request: pytest.FixtureRequest, manifest: dict[str, Any]) -> World:
     """Levels of regular hours, with observations that see much."""
-    seed, param_set = request.param
-    return World.of(manifest, busy_morning(seed), param_set)
+    return world_of(manifest, *request.param)
 
 
 @pytest.fixture(scope="module", params=EVERY_SET, ids=str)
 def any_world(request: pytest.FixtureRequest, manifest: dict[str, Any]) -> World:
-    seed, param_set = request.param
-    return World.of(manifest, busy_morning(seed), param_set)
+    return world_of(manifest, *request.param)
 
 
 @pytest.fixture(scope="module", params=["default", "atr"])
@@ -150,7 +184,35 @@ def change_record(rng: random.Random, record: dict) -> dict:
     return changed
 
 
-CHANGES = {"trades": change_trade, "records": change_record}
+def change_option(rng: random.Random, option: dict) -> dict:
+    """Another price and size, another party's trade, another option, or one that was cancelled."""
+    changed = dict(option)
+    how = rng.randrange(5)
+    if how == 0:
+        changed |= {"price": rng.choice((Decimal(0), Decimal("0.05"), option["price"] * 2)), "size": 5_000}
+    elif how == 1:
+        changed["stated_aggressor"] = rng.choice((-1, 1))
+    elif how == 2:
+        strike = option["strike_milli"] + rng.choice((-2_000, 1_000, 12_000))
+        symbol = f"{option['option_symbol'][:-8]}{strike:08d}"
+        changed |= {"strike_milli": strike, "option_symbol": symbol}
+    elif how == 3:
+        changed["opt_bid"], changed["opt_ask"] = option["price"], option["price"]
+    else:
+        changed["correction"] = 8
+    return changed
+
+
+def change_spy(rng: random.Random, spy: dict) -> dict:
+    return {
+        **spy,
+        "price": spy["price"] * rng.choice((1, 2, Decimal("0.5"), Decimal("1.01"))),
+        "conditions": rng.choice(([], [], [37])),
+        "correction": rng.choice((0, 0, 8)),
+    }
+
+
+CHANGES = {"trades": change_trade, "records": change_record, "options": change_option, "spy": change_spy}
 
 
 def perturbed(
@@ -187,8 +249,7 @@ def plans(draw: st.DrawFn) -> dict:
     return {
         "instant": draw(st.floats(0, 1, exclude_max=True)),
         "shift_ns": draw(st.sampled_from((0, 0, 0, NS, -NS, 100 * MS_NS))),
-        "trades": draw(st.sampled_from((None, "delete", "change", "add"))),
-        "records": draw(st.sampled_from((None, "delete", "change", "add"))),
+        **{kind: draw(st.sampled_from((None, "delete", "change", "add"))) for kind in KINDS},
         "share": draw(st.sampled_from((0.3, 1.0))),
         "seed": draw(st.integers(0, 2**32)),
     }
@@ -199,17 +260,20 @@ def after(world: World, plan: dict) -> tuple[int, Market]:
     instants = world.instants()
     instant = instants[int(plan["instant"] * len(instants))] + plan["shift_ns"]
     rng = worlds.seeded(plan["seed"])
-    events = {"trades": world.day.trades, "records": world.day.records}
+    events = dict(world.market)
     for name, change in CHANGES.items():
         if plan[name]:
             events[name] = perturbed(
                 events[name], lambda t: t >= instant, instant, rng, plan[name], change, plan["share"]
             )
-    assert all(
-        [e for e in old if e["ts_event_ns"] < instant] == [e for e in new if e["ts_event_ns"] < instant]
-        for old, new in zip(world.market, events.values(), strict=True)
-    )
-    return instant, (events["trades"], events["records"])
+    for kind, old in world.market.items():
+        assert known_before(old, instant) == known_before(events[kind], instant), kind
+    return instant, events
+
+
+def known_before(events: list[dict], instant_ns: int) -> list[dict]:
+    """What is known of the events before an instant: all but their row numbers."""
+    return [{k: v for k, v in e.items() if k != "ordinal"} for e in events if e["ts_event_ns"] < instant_ns]
 
 
 def examples(few: int, many: int) -> list:
@@ -226,49 +290,59 @@ def hold(few_or_many: int, law: Callable[[dict], None]) -> None:
 # -- the laws ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", examples(8, 100))
+@pytest.mark.parametrize("count", examples(5, 100))
 def test_no_feature_moves_with_the_future(any_world: World, count: int):
-    """Every column of the set, identity and lineage included, for every observation up to the instant."""
-    assert {row["stage"] for row in any_world.built[FEATURES]} == {
-        "touch",
-        "confirm_120",
-        "confirm_240",
-        "confirm_480",
-    }
-    assert sum(row["barrier_observable"] for row in any_world.built[FEATURES]) >= 8
+    """Every column of every set, identity and lineage included, for every observation up to the instant."""
+    rows = any_world.built["observation_features"]
+    assert {row["stage"] for row in rows} == {"touch", "confirm_120", "confirm_240", "confirm_480"}
+    assert sum(row["barrier_observable"] for row in rows) >= 8
+    assert sum(row["gamma_exposure"] is not None for row in rows) >= 8
 
     def law(plan: dict) -> None:
         instant, market = after(any_world, plan)
         any_world.observe(market)
-        for name in ("observation_features", FEATURES):
+        for name in TABLES:
             then = {row["observation_id"]: row for row in any_world.built[name] if row["asof_ns"] <= instant}
             now = {row["observation_id"]: row for row in any_world.rows(name) if row["asof_ns"] <= instant}
             assert now.keys() == then.keys()
             for key, row in then.items():
                 moved = {k: (row[k], now[key][k]) for k in row if row[k] != now[key][k]}
                 assert moved == {}, f"{name} {key}, asof {row['asof_ns']}, events from {instant} on: {moved}"
-        event(f"{len(then)} of {len(any_world.built[FEATURES])} rows known")
+        event(f"{len(then)} of {len(rows)} rows known")
 
     hold(count, law)
 
 
-@pytest.mark.parametrize("count", examples(5, 100))
+def test_every_kind_of_level_is_observed(any_world: World):
+    kinds = {row["level_kind_name"] for row in any_world.built["levels"]}
+    wanted = any_world.pipeline.param_set.values["level_kinds"]
+    both = {"PM": ("PM_HIGH", "PM_LOW"), "OR": ("OR_HIGH", "OR_LOW"), "SMA": ("SMA_200", "SMA_400")}
+    both["SESSION"] = ("SESSION_HIGH", "SESSION_LOW")
+    assert kinds == {name for family in wanted for name in both.get(family, (family,))}
+
+
+# What each table knows by an instant.
+KNOWN: dict[str, Callable[[dict, int], bool]] = {
+    "levels": lambda row, instant: row["valid_from_ns"] <= instant,
+    "dim_es_spy_ratio": lambda row, instant: row["asof_ns"] <= instant,
+    "option_exposure": lambda row, instant: row["minute_ns"] <= instant,
+    "option_walls": lambda row, instant: row["minute_ns"] <= instant,
+    "int_touches__detected": lambda row, instant: row["ts_ns"] < instant,
+    # clusters and attempts count backwards, so the whole row of an earlier touch stays
+    "touches": lambda row, instant: row["ts_ns"] < instant,
+}
+
+
+@pytest.mark.parametrize("count", examples(3, 100))
 def test_no_level_and_no_touch_moves_with_the_future(any_world: World, count: int):
-    """Nor the front contract: each is made of events before it."""
+    """Nor a wall, the ratio or the front contract: each is made of events before it."""
 
     def law(plan: dict) -> None:
         instant, market = after(any_world, plan)
-        any_world.rebuild(market, only=BEFORE_TOUCHES)
-        for name, known in (
-            ("levels", lambda row: row["valid_from_ns"] <= instant),
-            ("int_touches__detected", lambda row: row["ts_ns"] < instant),
-        ):
-            assert [r for r in any_world.rows(name) if known(r)] == [
-                r for r in any_world.built[name] if known(r)
-            ]
-        # clusters and attempts count backwards, so the whole row of an earlier touch stays
-        touches = [row for row in any_world.rows("touches") if row["ts_ns"] < instant]
-        assert touches == [row for row in any_world.built["touches"] if row["ts_ns"] < instant]
+        any_world.rebuild(market, only=any_world.pipeline.upstream(*KNOWN))
+        for name, known in KNOWN.items():
+            then = [row for row in any_world.built[name] if known(row, instant)]
+            assert [row for row in any_world.rows(name) if known(row, instant)] == then, name
         for fronts in (any_world.rows("dim_front_month"), any_world.built["dim_front_month"]):
             assert [(f["contract"], f["selection"]) for f in fronts] == [(FRONT, "volume")]
 
@@ -282,150 +356,90 @@ def test_a_look_ahead_of_one_nanosecond_would_be_seen(world: World, manifest: di
     strict = "points.asof_ns > spots.ts_event_ns"
     assert node["compiled_code"].count(strict) == 1
     node["compiled_code"] = node["compiled_code"].replace(strict, strict.replace(">", ">="))
-    leak = World.of(leaking, world.days)
-    asof = world.built[FEATURES][-1]["asof_ns"]
+    leak = World.of(leaking, world.days, world.pipeline.param_set)
+    asof = world.built[SETS[0]][-1]["asof_ns"]
     last = [t for t in world.day.trades if t["ts_event_ns"] < asof][-1]
     trade = {**last, "ts_event_ns": asof, "tick": last["tick"] + 7}
     moved = {}
     for name, seen in (("leak", leak), ("law", world)):
-        seen.observe((renumbered([*world.day.trades, trade]), world.day.records))
+        seen.observe({**world.market, "trades": renumbered([*world.day.trades, trade])})
         moved[name] = moved_columns(seen, lambda row: row["asof_ns"] == asof)
     assert "distance" in moved["leak"]
     assert moved["law"] == set()
 
 
 def moved_columns(world: World, which: Callable[[dict], bool]) -> set[str]:
-    """Columns of the set in which a row now differs from what was built first."""
-    then = {row["observation_id"]: row for row in world.built[FEATURES]}
-    now = [row for row in world.rows(FEATURES) if which(row)]
+    """Columns of the catalogue in which a row now differs from what was built first."""
+    then = {row["observation_id"]: row for row in world.built["observation_features"]}
+    now = [row for row in world.rows("observation_features") if which(row)]
     return {k for row in now for k in row if row[k] != then[row["observation_id"]][k]}
 
 
-# What each edit of the market just before `asof_ns` has to move of an observation.
-MOVES = {
-    "prints at the level": {
-        *(
-            "tape_trade_rate_3s",
-            "tape_trade_rate_15s",
-            "tape_trade_rate_60s",
-            "tape_buy_vol",
-            "tape_sell_vol",
-        ),
-        *("tape_imbalance", "tape_velocity", "tape_price_slope_3s", "tape_price_slope_15s", "tape_pressure"),
-        *("distance", "barrier_filled", "barrier_canceled"),
-    },
-    "a sweep": {"sweep_detected", "sweep_direction", "sweep_contracts"},
-    "a wall goes up": {
-        *(
-            "barrier_delta_liq",
-            "barrier_delta_liq_log",
-            "barrier_added",
-            "barrier_churn",
-            "barrier_depth_in_zone",
-        ),
-        *(
-            "barrier_replenishment_ratio",
-            "wall_ratio",
-            "wall_ratio_log",
-            "liquidity_pressure",
-            "barrier_state",
-        ),
-    },
-    "the book falls silent": {"barrier_observable", "barrier_state"},
-    "the book leaves the zone": {"barrier_zone_visible_frac"},
-}
-OF_THE_POINT = {"level_kind_name", "direction", "direction_sign"}  # the observation itself, not of the market
+# Functions of the observation itself, not of the market.
+OF_THE_POINT = {"level_kind_name", "direction", "direction_sign", "minutes_since_open", "is_first_15m"}
 
 
-def edited(world: World, row: dict, edit: str) -> Market:
-    """The market with one of `MOVES` done to it before the ``asof_ns`` of an observation."""
-    trades, records = world.market
-    asof, level = row["asof_ns"], row["level_tick"]
-    if edit == "prints at the level":
-        ticks = [level, level + 1, level + 2, level - 1, level + 2, level + 1]
-        ticks.append(level + round(row["distance"] * 4) + 3)  # the last one is farther than the spot was
-        found = [
-            {"ts_event_ns": asof - 1 - (6 - k) * 300 * MS_NS, "tick": tick}
-            | {"size": 2_000 + 1_000 * (k % 2), "aggressor": 1 - 2 * (k % 2)}
-            for k, tick in enumerate(ticks)
-        ]
-    elif edit == "a sweep":
-        found = [
-            {
-                "ts_event_ns": asof - 500 * MS_NS + k * MS_NS,
-                "tick": level + k % 2,
-                "size": 500,
-                "aggressor": -1,
-            }
-            for k in range(4)
-        ]
-    else:
-        found = []
-    trades = renumbered([*trades, *({**trades[0], "sequence": 0, **t} for t in found)])
-
-    shown = [r for r in records if r["ts_event_ns"] < asof and r["flags"] == F_LAST and r["action"] in "ACM"][
-        -1
-    ]
-    if edit == "a wall goes up":
-        sides = {
-            s: [(t, size + 50_000 if t is not None else 0) for t, size in shown[s]] for s in ("bids", "asks")
-        }
-        records = [*records, {**shown, "ts_event_ns": asof - 1, **sides}]
-    elif edit == "the book falls silent":
-        quiet_ns = asof - 90 * SECOND_NS
-        records = [r for r in records if not quiet_ns <= r["ts_event_ns"] < asof]
-    elif edit == "the book leaves the zone":
-        best = level - row["direction_sign"] * 60
-        sides = {"bids": [(best - k, 9) for k in range(10)], "asks": [(best + 1 + k, 9) for k in range(10)]}
-        records = [*records, {**shown, "ts_event_ns": asof - 1, **sides}]
-    return trades, renumbered(records)
-
-
-def renumbered(events: list[dict]) -> list[dict]:
-    rows = sorted(events, key=lambda e: (e["ts_event_ns"], e["sequence"]))
-    return [{**row, "ordinal": i} for i, row in enumerate(rows)]
-
-
-@pytest.mark.parametrize("edit", list(MOVES))
+@pytest.mark.parametrize("edit", list(EDITS))
 def test_each_feature_moves_with_its_past(world: World, edit: str):
     """The market just before an observation is edited, and each feature that the edit is about shows it."""
     row = well_observed(world)
-    world.observe(edited(world, row, edit))
-    moved = moved_columns(world, lambda now: now["observation_id"] == row["observation_id"])
-    assert MOVES[edit] - moved == set()
+    moved = set()
+    for market, touches in edited(world.market, world.built["touches"], row, edit):
+        world.observe(market, touches)
+        moved |= moved_columns(world, lambda now: now["observation_id"] == row["observation_id"])
+    assert EDITS[edit] - moved == set()
 
 
 def well_observed(world: World) -> dict:
-    """An observation that sees depth, cancels and trades of both signs, and neither a sweep nor a wall."""
+    """An observation that sees depth, cancels and trades of both signs, options and averages, and neither a sweep nor a
+    wall of the book."""
+    there = (
+        "barrier_observable",
+        "barrier_depth_in_zone",
+        "barrier_canceled",
+        "wall_ratio",
+        "barrier_filled",
+    )
+    known = (
+        "tape_imbalance",
+        "tape_price_slope_3s",
+        "gamma_exposure",
+        "sma_400_slope",
+        "mean_reversion_pressure_400",
+    )
+    known = (
+        *known,
+        "atr",
+        "dist_to_pm_high",
+        "dist_to_or_high",
+        "rel_vol_ratio",
+        "velocity_20min",
+        "ofi_300s",
+    )
     found = [
         row
         for row in world.built["observation_features"]
-        if all(
-            row[k] for k in ("barrier_observable", "barrier_depth_in_zone", "barrier_canceled", "wall_ratio")
-        )
-        and row["barrier_filled"] > 0
-        and row["tape_imbalance"] is not None
-        and row["tape_price_slope_3s"] is not None
+        if all(row[k] for k in there)
+        and all(row[k] is not None for k in known)
         and row["barrier_state"] != "WALL"
         and not row["sweep_detected"]
     ]
-    return found[0]
+    assert found, "no observation of this world sees enough"
+    return found[0] | {"today": world.day.date, "rth_open_ns": world.day.session["rth_open_ns"]}
 
 
-def test_every_feature_of_the_set_is_moved_by_something(world: World):
+def test_every_feature_is_moved_by_something(world: World):
     features = {column["name"] for column in feature_columns(world)}
-    assert features - set().union(*MOVES.values()) == OF_THE_POINT | (features & NO_OPTIONS.keys())
+    assert features - set().union(*EDITS.values()) == OF_THE_POINT
 
 
 def feature_columns(world: World) -> list[dict]:
-    """Columns of the set with the role of a feature."""
-    model = next(m for m in world.pipeline.models if m.name == FEATURES)
-    found = [c for c in model.node["columns"].values() if c["config"]["meta"]["role"] == "feature"]
-    assert len(found) == 44
-    return found
+    """Columns of the catalogue with the role of a feature."""
+    model = next(m for m in world.pipeline.models if m.name == "observation_features")
+    return [c for c in model.node["columns"].values() if c["config"]["meta"]["role"] == "feature"]
 
 
-@pytest.mark.parametrize("count", examples(8, 100))
+@pytest.mark.parametrize("count", examples(6, 100))
 def test_no_outcome_moves_with_the_past(trending: World, count: int):
     """Of a touch at t0, trades before t0 enter the anchor's spot only and, in `atr` mode, the thresholds.
 
@@ -450,7 +464,7 @@ def test_no_outcome_moves_with_the_past(trending: World, count: int):
             change_trade,
             0.3,
         )
-        trending.observe((trades, []))
+        trending.observe({**trending.market, "trades": trades}, of=("labels",))
         now = {row["observation_id"]: row for row in trending.rows("labels")}
         for key, point in points.items():
             if point["ts_ns"] >= instant:

@@ -25,6 +25,7 @@ from tests.e2e.support import (
     assert_day_equals_oracle,
     assert_same,
     front_contracts,
+    live_ratios,
     of_lake,
     rows,
     run_dbt,
@@ -130,11 +131,12 @@ def few(points: list[dict]) -> list[dict]:
 def oracle(days: dict[str, Day], sessions: dict[str, dict], fronts: dict[str, dict]):
     """`oracle(date, p)`: the oracle's day, worked out once for each pair."""
     known: dict[tuple[str, int], OracleDay] = {}
+    live = live_ratios(days, fronts)
 
     def day(date: str, p: dict) -> OracleDay:
         key = (date, id(p))
         if key not in known:
-            known[key] = OracleDay.of(days, sessions, date, fronts[date]["contract"], p)
+            known[key] = OracleDay.of(days, sessions, date, fronts, live, p)
         return known[key]
 
     return day
@@ -189,7 +191,7 @@ def test_the_whole_session(lake: Path, oracle, date: str):
 def test_thresholds_by_the_days_own_range(lake: Path, oracle, date: str):
     """`atr` mode changes labels and nothing else."""
     day = oracle(date, DEFAULT)
-    by_atr = OracleDay(day.session, day.contract, day.trades, day.records, day.earlier, ATR)
+    by_atr = day.but(p=ATR)
     by_atr.points = day.points
     found = silver(lake, "labels", date, SETS["atr"])
     assert_same(f"atr labels of {date}", found, by_atr.labels, ("observation_id",), LABEL_COLUMNS)
@@ -221,7 +223,7 @@ def test_gaps_and_missing_event_ends_change_the_book(lake: Path, oracle):
 
 def test_windows_over_a_known_gap_of_the_trades_have_no_outcome(lake: Path, oracle):
     day = oracle("2025-10-31", DEFAULT)
-    plain = OracleDay(day.session, day.contract, day.trades, day.records, day.earlier)
+    plain = day.but(trade_gaps=())
     plain.points = day.points
     lost = {
         a["observation_id"]: (a["label_status"], b["label_status"])
@@ -328,7 +330,7 @@ def test_the_compiled_models_in_memory_give_what_dbt_publishes(
     pipeline = Pipeline(manifest, params.load("default"))
     for date, day in days.items():
         if date <= CLOCK_CHANGED:
-            pipeline.market((day.trades, day.records))
+            pipeline.land(day)
             pipeline.build(date)
     for model in pipeline.models:
         if model.is_dataset:

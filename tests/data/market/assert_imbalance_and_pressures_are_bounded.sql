@@ -9,5 +9,7 @@ where
     or abs(gamma_pressure_accel) > 1
     or abs(dealer_pressure) > 1
     or abs(dealer_pressure_accel) > 1
+    or abs(reversion_pressure) > 1
+    or abs(net_break_pressure) > 1
     or barrier_zone_visible_frac < 0
     or barrier_zone_visible_frac > 1

@@ -24,6 +24,24 @@ tape as (
 
 ),
 
+fuel as (
+
+    select * from {{ ref('feat_touch_fuel') }}
+
+),
+
+dealer_velocity as (
+
+    select * from {{ ref('feat_touch_dealer_velocity') }}
+
+),
+
+walls as (
+
+    select * from {{ ref('feat_touch_walls') }}
+
+),
+
 ofi as (
 
     select * from {{ ref('feat_touch_ofi') }}
@@ -64,6 +82,12 @@ context as (
 
     select * from {{ ref('feat_touch_context') }}
 
+),
+
+pressures as (
+
+    select * from {{ ref('feat_touch_pressures') }}
+
 )
 
 select
@@ -82,13 +106,17 @@ select
         geometry.geometry_max_input_ts_ns,
         barrier.barrier_max_input_ts_ns,
         tape.tape_max_input_ts_ns,
+        fuel.fuel_max_input_ts_ns,
+        dealer_velocity.dealer_velocity_max_input_ts_ns,
+        walls.walls_max_input_ts_ns,
         ofi.ofi_max_input_ts_ns,
         kinematics.kinematics_max_input_ts_ns,
         mean_reversion.mean_reversion_max_input_ts_ns,
         confluence.confluence_max_input_ts_ns,
         approach.approach_max_input_ts_ns,
         attempts.attempts_max_input_ts_ns,
-        context.context_max_input_ts_ns
+        context.context_max_input_ts_ns,
+        pressures.pressures_max_input_ts_ns
     ) as max_input_ts_ns,
     points.contract,
     points.level_id,
@@ -157,20 +185,27 @@ select
     tape.sweep_notional,
 
     -- fuel physics
-    cast(null as double) as gamma_exposure,
-    cast(null as double) as gamma_exposure_wg,
-    cast(null as double) as gamma_exposure_5m,
-    cast(null as double) as gamma_exposure_20m,
-    'UNKNOWN' as fuel_effect,
-    'UNKNOWN' as gamma_bucket,
-    cast(null as double) as dealer_pressure,
+    fuel.gamma_exposure,
+    fuel.gamma_exposure_wg,
+    fuel.gamma_exposure_5m,
+    fuel.gamma_exposure_20m,
+    fuel.fuel_effect,
+    fuel.gamma_bucket,
+    fuel.dealer_pressure,
 
     -- dealer velocity
-    cast(null as double) as gamma_flow_velocity,
-    cast(null as double) as gamma_flow_accel_1m,
-    cast(null as double) as gamma_flow_accel_3m,
-    cast(null as double) as gamma_flow_impulse,
-    cast(null as double) as dealer_pressure_accel,
+    dealer_velocity.gamma_flow_velocity,
+    dealer_velocity.gamma_flow_accel_1m,
+    dealer_velocity.gamma_flow_accel_3m,
+    dealer_velocity.gamma_flow_impulse,
+    dealer_velocity.dealer_pressure_accel,
+
+    -- walls: stored, never a model input
+    walls.wall_short_call,
+    walls.wall_short_put,
+    walls.wall_long_call,
+    walls.wall_long_put,
+    walls.hvl,
 
     -- ofi
     ofi.ofi_30s,
@@ -261,19 +296,19 @@ select
     context.dist_to_pm_low_atr,
 
     -- pressure indicators
-    (
-        tanh(-barrier.barrier_delta_liq / cast({{ param('DELTA_LIQ_NORM') }} as double))
-        + {{ clip('1 - barrier.wall_ratio / ' ~ param('WALL_RATIO_NORM')) }}
-    ) / 2 as liquidity_pressure,
-    points.direction_sign
-    * (tape.tape_imbalance + {{ clip('tape.tape_velocity / ' ~ param('VELOCITY_NORM')) }})
-    / 2 as tape_pressure,
-    cast(null as double) as gamma_pressure,
-    cast(null as double) as gamma_pressure_accel
+    pressures.liquidity_pressure,
+    pressures.tape_pressure,
+    pressures.gamma_pressure,
+    pressures.gamma_pressure_accel,
+    pressures.reversion_pressure,
+    pressures.net_break_pressure
 from points
 inner join geometry on points.observation_id = geometry.observation_id
 inner join barrier on points.observation_id = barrier.observation_id
 inner join tape on points.observation_id = tape.observation_id
+inner join fuel on points.observation_id = fuel.observation_id
+inner join dealer_velocity on points.observation_id = dealer_velocity.observation_id
+inner join walls on points.observation_id = walls.observation_id
 inner join ofi on points.observation_id = ofi.observation_id
 inner join kinematics on points.observation_id = kinematics.observation_id
 inner join mean_reversion on points.observation_id = mean_reversion.observation_id
@@ -281,3 +316,4 @@ inner join confluence on points.observation_id = confluence.observation_id
 inner join approach on points.observation_id = approach.observation_id
 inner join attempts on points.observation_id = attempts.observation_id
 inner join context on points.observation_id = context.observation_id
+inner join pressures on points.observation_id = pressures.observation_id
