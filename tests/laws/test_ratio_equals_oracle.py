@@ -118,6 +118,27 @@ def test_the_median_of_an_even_number_is_between_the_two_middle_ones() -> None:
     assert [row["pair_count"] for row in rows[55:]] == [6, 5]
 
 
+@pytest.mark.parametrize(
+    ("hours", "offset_ns", "pairs"),
+    [(2, -1, True), (2, 0, False), (2, 1, False), (10, -1, False), (10, 0, True), (10, 1, True)],
+)
+def test_pairs_are_of_four_to_twenty_hundred(hours: int, offset_ns: int, pairs: bool) -> None:
+    """18:00 to 17:00 holds [18:00, 20:00) and [04:00, 17:00): the ns around 20:00 and 04:00."""
+    open_ns = worlds.OPEN_NS
+    session = {
+        "globex_open_ns": open_ns,
+        "premarket_open_ns": open_ns + 10 * HOUR_NS,
+        "globex_close_ns": open_ns + 23 * HOUR_NS,
+    }
+    at = open_ns + hours * HOUR_NS + offset_ns
+    trades = [{"ts_event_ns": at - 5, "sequence": 1, "ordinal": 1, "tick": 4000, "size": 1, "aggressor": 1}]
+    spy = [
+        {"ts_event_ns": at, "ordinal": k, "price": 100, "conditions": [], "correction": 0} for k in range(5)
+    ]
+    assert bool(by_kernel(session, trades, spy).num_rows) is pairs
+    assert bool(ratio.pairs(spy, trades, session)) is pairs
+
+
 def test_prints_out_of_order_are_refused() -> None:
     spy = pa.table({"ts_event_ns": [2, 1], "ordinal": [0, 1], "price": [1.0, 1.0]})
     none = worlds.trades_table([])
