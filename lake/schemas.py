@@ -250,14 +250,14 @@ def _simulation() -> Schema:
         record_count=COUNT,
         bytes=COUNT,
         sha256=SHA256,
-        fault=_or_null(_pattern("[a-z][a-z-]*")),
+        fault=_or_null(_pattern("[a-z][a-z0-9-]*")),
     )
     schema = _record(
         simulation_version={"const": 2},
         profile=_enum("default", "null", "planted"),
         seed=COUNT,
         scale={"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-        faults=_map(_or_null(DATE), _pattern("[a-z][a-z-]*")),
+        faults=_map(_or_null(DATE), _pattern("[a-z][a-z0-9-]*")),
         dates=_list(DATE, uniqueItems=True),
         files=_list(file),
     )
