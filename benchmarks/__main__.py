@@ -180,6 +180,17 @@ def options(scratch: Path, share: float, runs: int) -> Measured:
     ], found
 
 
+def gamma(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_gamma  # noqa: PLC0415
+
+    found = bench_gamma.bench(scratch / "gamma", rows=int(bench_gamma.ROWS * share), runs=runs)
+    exposure, flows = found["exposure"]["ratio"], found["flows"]["ratio"]
+    return [
+        Figure("gamma", "dealer gamma by strike and minute, CPU against a scan of its columns", exposure, 2.0),
+        Figure("gamma", "gamma flows near 2,000 points, CPU against a scan of their columns", flows, 3.5),
+    ], found
+
+
 def bars(scratch: Path, share: float, runs: int) -> Measured:
     from benchmarks import bench_lake  # noqa: PLC0415
 
@@ -272,6 +283,7 @@ BENCHES: dict[str, Callable[[Path, float, int], Measured]] = {
         barrier,
         tape,
         options,
+        gamma,
         bars,
         rivals,
         days,

@@ -6,6 +6,7 @@ from numba import njit, types
 
 from physics.columns import I32, I64, column, nulled, read_only
 from physics.order import require_batch_sorted
+from physics.strikes import numbered
 from physics.sums import add, join, subtract
 from physics.tape import on_grid
 from physics.units import MINUTE_NS, TICK_POINTS, window_ns
@@ -39,28 +40,29 @@ F64 = read_only(types.float64)
 @njit(
     [
         types.void(
-            I64, I32, F64, I32, types.int64[::1], types.int64[::1], types.float64[::1], types.float64[::1]
+            *(I64, I32, F64),
+            *(types.int64[::1], types.int64[::1], types.float64[::1], types.float64[::1]),
         )
     ],
     cache=True,
 )
-def _group(ts, strike, gamma, strikes, first, times, high, low):
+def _group(ts, of, gamma, first, times, high, low):
     """Prints by strike, each strike's in order: rows [first[k], first[k + 1]) of ``times``, and behind each time the
     sum of the strike's gamma up to and with it.
     """
-    of = np.empty(ts.size, np.int32)
     for i in range(ts.size):
-        of[i] = np.searchsorted(strikes, strike[i])
         first[of[i] + 1] += 1
-    for k in range(strikes.size):
+    for k in range(first.size - 1):
         first[k + 1] += first[k]
     fill = first[:-1].copy()
-    sums = np.zeros((strikes.size, 2))
+    total, rest = np.zeros(fill.size), np.zeros(fill.size)
     for i in range(ts.size):
-        s, row = sums[of[i]], fill[of[i]]
-        s[0], s[1] = add(s[0], s[1], gamma[i])
-        times[row], high[row], low[row] = ts[i], s[0], s[1]
-        fill[of[i]] += 1
+        k = of[i]
+        row = fill[k]
+        h, r = add(total[k], rest[k], gamma[i])
+        total[k], rest[k] = h, r
+        times[row], high[row], low[row] = ts[i], h, r
+        fill[k] = row + 1
 
 
 @njit(
@@ -113,21 +115,20 @@ def gamma_flows(
               with some, but none near, the flows are 0.0.
     Exact:    each flow is the rounded true sum (`physics.sums`).
     Errors:   ValueError for unordered prints, or a W_g or an as-of off the grid.
-    Cost:     O(prints · log strikes + points · near strikes · log prints); 32 bytes a print.
+    Cost:     O(prints + points · near strikes · log prints); 28 bytes a print.
     Source:   spec market 7.4.
     """
     wg_ns = window_ns("W_g", W_g, grid_ms)
     asof = on_grid(points, grid_ms)
     require_batch_sorted(prints)
     ts = column(prints, "ts_event_ns", np.int64)
-    strike = column(prints, "strike_milli", np.int32)
     gamma = prints.column("dealer_gamma")
     gamma = column(pa.table({"dealer_gamma": gamma.fill_null(0.0)}), "dealer_gamma", np.float64)
 
-    strikes = np.unique(strike)
+    strikes, of = numbered(column(prints, "strike_milli", np.int32))
     first = np.zeros(strikes.size + 1, np.int64)
     times, high, low = np.empty(ts.size, np.int64), np.empty(ts.size), np.empty(ts.size)
-    _group(ts, strike, gamma, strikes, first, times, high, low)
+    _group(ts, of, gamma, first, times, high, low)
 
     level_points = column(points, "level_tick", np.int64) * TICK_POINTS
     level_milli = np.floor(level_points / column(points, "es_spy_ratio", np.float64) * 1000 + 0.5)
