@@ -18,8 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numba import njit
 
+from physics import kinematics as moves
+from physics import ofi as order_flow
 from physics.barrier import STATE_COLUMNS, TAPE_COLUMNS, barrier
-from physics.book import BOOK_COLUMNS, DEPTH, LEVELS, SIDES, book_states, book_tape, passes
+from physics.book import BOOK_COLUMNS, DEPTH, LEVELS, SIDES, bbo_changes, book_states, book_tape, passes
 from physics.outcomes import first_passage
 from physics.tape import tape
 from physics.touches import detect
@@ -189,12 +191,12 @@ def scan(con: duckdb.DuckDBPyConnection, path: Path, columns: Iterable[str]) -> 
     at all.
     """
     types = dict(con.execute(f"select column_name, column_type from (describe from '{path}')").fetchall())
-    folds = [f"bit_xor({c})" if "INT" in types[c] else f"max({c})" for c in columns]
+    folds = [f'bit_xor("{c}")' if "INT" in types[c] else f'max("{c}")' for c in columns]
     con.execute(f"select {', '.join(folds)} from '{path}'").fetchall()
 
 
 def stream(
-    con: duckdb.DuckDBPyConnection, path: Path, columns: Iterable[str], rows: int = ROW_GROUP
+    con: duckdb.DuckDBPyConnection, path: Path, columns: Iterable[str], rows: int = 32_768
 ) -> pa.RecordBatchReader:
     """``columns`` of a file in its order, as Arrow batches."""
     return con.execute(f"select {', '.join(columns)} from '{path}'").to_arrow_reader(rows)
@@ -223,7 +225,7 @@ def ratio(work: Callable[[], object], yardstick: Callable[[], object], runs: int
 
 
 def bench_book_pass(book: Path, *, runs: int = 3, threads: int = 1) -> dict[str, float]:
-    """Tape and states in one pass against a scan of the same columns (bar 4.0, aim 3.5; 700 MB)."""
+    """Tape, states and best quotes in one pass against a scan of the same columns (bar 4.0, aim 3.5; 700 MB)."""
     con = connect(threads)
 
     def work() -> None:
@@ -250,6 +252,38 @@ def bench_book_states(book: Path, *, runs: int = 3, threads: int = 1) -> dict[st
 
     def work() -> None:
         for _ in book_states(stream(con, book, BOOK_COLUMNS), gap_s=60, grid_ms=100):
+            pass
+
+    return ratio(work, lambda: scan(con, book, BOOK_COLUMNS), runs)
+
+
+def bench_ofi_cells(book: Path, *, days: int = 1, runs: int = 3, threads: int = 1) -> dict[str, float]:
+    """Order flow imbalance of ten levels, per second, of ``days`` days that are one after the other the same file,
+    against as many scans of its columns (bar 2.5; 600 MB at any number of days).
+
+    The work is the pass that the states come from; its 100 ms cells are added up to seconds.
+    """
+    con = connect(threads)
+
+    def work() -> None:
+        for _ in range(days):
+            for cells in book_states(stream(con, book, BOOK_COLUMNS), gap_s=60, grid_ms=100):
+                second = cells["cell_end_ns"].to_numpy() // SECOND_NS
+                np.add.reduceat(cells["ofi"].to_numpy(), np.flatnonzero(np.diff(second, prepend=-1)))
+
+    def scans() -> None:
+        for _ in range(days):
+            scan(con, book, BOOK_COLUMNS)
+
+    return ratio(work, scans, runs)
+
+
+def bench_bbo_changes(book: Path, *, runs: int = 3, threads: int = 1) -> dict[str, float]:
+    """The best quotes alone against a scan of the same columns."""
+    con = connect(threads)
+
+    def work() -> None:
+        for _ in bbo_changes(stream(con, book, BOOK_COLUMNS), gap_s=60):
             pass
 
     return ratio(work, lambda: scan(con, book, BOOK_COLUMNS), runs)
@@ -314,6 +348,44 @@ def bench_barrier(
             stream(con.cursor(), trades, ("ts_event_ns", "tick", "size", "aggressor")).read_all(),
             **BARRIER,
         )
+
+    return ratio(work, lambda: scan(con, silver["tape"], tape_columns), runs)
+
+
+def bench_ofi(
+    silver: dict[str, Path], trades: Path, *, points: int = 2_000, runs: int = 3, threads: int = 1
+) -> dict[str, float]:
+    """All order flow columns of ``points`` points against a scan of the whole tape (bar 2.5).
+
+    The work reads the tape and the cells of the states; the yardstick the tape's six columns, as the barrier's.
+    """
+    con = connect(threads)
+    where = observation_points(trades, points)
+    tape_columns = ("ts_event_ns", "sequence", "ordinal", "side", "tick", "delta")
+
+    def work() -> None:
+        order_flow.ofi(
+            where,
+            stream(con.cursor(), silver["tape"], TAPE_COLUMNS),
+            stream(con.cursor(), silver["states"], order_flow.STATE_COLUMNS),
+            BARRIER_ZONE_ES_TICKS=8,
+            GAP_S=60,
+            grid_ms=100,
+        )
+
+    return ratio(work, lambda: scan(con, silver["tape"], tape_columns), runs)
+
+
+def bench_kinematics(
+    silver: dict[str, Path], trades: Path, *, points: int = 2_000, runs: int = 3, threads: int = 1
+) -> dict[str, float]:
+    """All kinematics columns of ``points`` points against a scan of the whole tape, which they don't read."""
+    con = connect(threads)
+    where = observation_points(trades, points)
+    tape_columns = ("ts_event_ns", "sequence", "ordinal", "side", "tick", "delta")
+
+    def work() -> None:
+        moves.kinematics(where, stream(con, silver["states"], moves.STATE_COLUMNS), grid_ms=100)
 
     return ratio(work, lambda: scan(con, silver["tape"], tape_columns), runs)
 

@@ -305,7 +305,7 @@ def session_records(
     columns = ", ".join(BOOK_COLUMNS)
     # Hours of several deliveries were merged apart and stand outside the stream's order: few rows, sorted here.
     shared = rows.filter("is_shared_hour").project(columns).order(", ".join(KEY)).to_arrow_table()
-    stream = rows.filter("not is_shared_hour").project(columns).to_arrow_reader(65_536)
+    stream = rows.filter("not is_shared_hour").project(columns).to_arrow_reader(32_768)
     missing = {"gaps": unfilled(known["gaps"], contract, shared), "f_last_absent": known["f_last_absent"]}
     return interleave(stream, shared), missing
 

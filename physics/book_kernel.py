@@ -16,7 +16,7 @@ F_LAST, F_SNAPSHOT, F_MAYBE_BAD_BOOK = 128, 32, 4
 INVALID_MAX_NS = SECOND_NS
 _R, _T, _F, _N = (ord(c) for c in "RTFN")
 
-TILE = 256  # rows whose levels are gathered row-major at once: stays in the second-level cache
+TILE = 256  # states whose levels are gathered at once: they stay in the second-level cache
 NONE = -(2**62)
 """No instant, and the key of an absent level: below every price of its side."""
 
@@ -43,25 +43,26 @@ def _is_state(action, flags, f_last_absent):
 
 @njit(cache=True)
 def _gather(rows, count, px, sz, valid, bit, step, sign, keys, sizes):
-    """Levels of ``count`` rows into rows 1.. of ``keys`` and ``sizes``, 0 in size where a level is absent.
+    """Levels of ``count`` rows into columns 1.. of ``keys`` and ``sizes``, 0 in size where a level is absent.
 
     A key is sign * price, so both sides descend from the best. Prices stay mantissas here: dividing by the
     tick is left to the few that change.
     """
+    stride = np.uint64(step)
     for k in range(DEPTH):
         price, size, bits, offset = px[k], sz[k], valid[k], bit[k]
         if bits.size == 0:
             for r in range(count):
-                i = rows[r]
-                keys[r + 1, k] = sign * price[i * step]
-                sizes[r + 1, k] = size[i]
+                i = np.uint64(rows[r])  # unsigned: no look for an index from the end
+                keys[k, r + 1] = sign * price[i * stride]
+                sizes[k, r + 1] = size[i]
         else:
             for r in range(count):
                 i = rows[r]
                 at = i + offset
                 present = bits[at >> 3] >> (at & 7) & 1
-                keys[r + 1, k] = sign * price[i * step]
-                sizes[r + 1, k] = size[i] if present else 0
+                keys[k, r + 1] = sign * price[i * step]
+                sizes[k, r + 1] = size[i] if present else 0
 
 
 @njit(cache=True)
@@ -72,35 +73,56 @@ def _compact(keys, levels, side, at):
     These helpers take whole arrays with indices: slicing a row would count references, which costs more
     than the work.
     """
-    in_order = 0
-    for k in range(1, DEPTH):
-        in_order += keys[side, at, k] < keys[side, at, k - 1]
-    present = 0
-    for k in range(DEPTH):
-        present += levels[side, at, k] > 0
-    if present == DEPTH and in_order == DEPTH - 1:  # nearly always
-        return DEPTH
     n = 0
     for k in range(DEPTH):
-        size, key = levels[side, at, k], keys[side, at, k]
+        size, key = levels[side, k, at], keys[side, k, at]
         if size <= 0:
             continue
         m = n
-        while m > 0 and keys[side, at, m - 1] < key:  # only for a book out of order
+        while m > 0 and keys[side, m - 1, at] < key:  # only for a book out of order
             m -= 1
-        if m > 0 and keys[side, at, m - 1] == key:
-            levels[side, at, m - 1] += size
+        if m > 0 and keys[side, m - 1, at] == key:
+            levels[side, m - 1, at] += size
             continue
         for q in range(n, m, -1):
-            keys[side, at, q] = keys[side, at, q - 1]
-            levels[side, at, q] = levels[side, at, q - 1]
-        keys[side, at, m] = key
-        levels[side, at, m] = size
+            keys[side, q, at] = keys[side, q - 1, at]
+            levels[side, q, at] = levels[side, q - 1, at]
+        keys[side, m, at] = key
+        levels[side, m, at] = size
         n += 1
     for k in range(n, DEPTH):
-        keys[side, at, k] = NONE
-        levels[side, at, k] = 0
+        keys[side, k, at] = NONE
+        levels[side, k, at] = 0
     return n
+
+
+@njit(cache=True)
+def _survey(keys, levels, count, with_flow, unusual, differs, flow, flow_best):
+    """What is seen of ``count`` states of a side by comparing each with the one before it, as they were gathered.
+
+    ``unusual``: how many levels are absent or out of order; where it is 0 for a state and for the one before,
+    ``differs`` is 0 if both show the same, and ``flow`` and ``flow_best`` are what `_order_flow` gives. Level by level
+    over many states, so that the compiler takes several states at a time.
+    """
+    unusual[: count + 1] = 0
+    differs[: count + 1] = 0
+    flow[: count + 1] = 0
+    for k in range(DEPTH):
+        now, was = keys[k, 1 : count + 1], keys[k, 0:count]
+        size, size_was = levels[k, 1 : count + 1], levels[k, 0:count]
+        above = keys[k - 1, 1 : count + 1] if k > 0 else now
+        out, other, total = unusual[1 : count + 1], differs[1 : count + 1], flow[1 : count + 1]
+        for r in range(count):
+            out[r] += np.int64(size[r] <= 0)
+            other[r] |= (now[r] ^ was[r]) | (size[r] ^ size_was[r])
+        if k > 0:
+            for r in range(count):
+                out[r] += np.int64(now[r] >= above[r])
+        if with_flow:
+            for r in range(count):
+                total[r] += (size[r] if now[r] >= was[r] else 0) - (size_was[r] if now[r] <= was[r] else 0)
+            if k == 0:
+                flow_best[1 : count + 1] = total
 
 
 @njit(cache=True)
@@ -108,8 +130,8 @@ def _is_same(keys, levels, n, side, was, at):
     """Whether two states show the same side, which they do for one side of most events."""
     difference = n[side, was] ^ n[side, at]
     for k in range(DEPTH):
-        difference |= keys[side, was, k] ^ keys[side, at, k]
-        difference |= levels[side, was, k] ^ levels[side, at, k]
+        difference |= keys[side, k, was] ^ keys[side, k, at]
+        difference |= levels[side, k, was] ^ levels[side, k, at]
     return difference == 0
 
 
@@ -121,23 +143,23 @@ def _diff(keys, levels, n, side, was, at, out_side, out_tick, out_delta, w):
     low = NONE
     old_n, new_n = n[side, was], n[side, at]
     if old_n == DEPTH:
-        low = keys[side, was, DEPTH - 1]
+        low = keys[side, DEPTH - 1, was]
     if new_n == DEPTH:
-        low = max(low, keys[side, at, DEPTH - 1])
+        low = max(low, keys[side, DEPTH - 1, at])
     i = j = 0
     first = w
     while True:
-        a = keys[side, was, i] if i < old_n else NONE
-        b = keys[side, at, j] if j < new_n else NONE
+        a = keys[side, i, was] if i < old_n else NONE
+        b = keys[side, j, at] if j < new_n else NONE
         top = max(a, b)
         if top == NONE or top < low:
             break
         delta = 0
         if b == top:
-            delta = levels[side, at, j]
+            delta = levels[side, j, at]
             j += 1
         if a == top:
-            delta -= levels[side, was, i]
+            delta -= levels[side, i, was]
             i += 1
         if delta != 0:
             out_side[w] = side
@@ -155,22 +177,20 @@ def _diff(keys, levels, n, side, was, at, out_side, out_tick, out_delta, w):
 
 
 @njit(cache=True)
-def _order_flow(keys, levels, side, was, at, s):
-    """Add a side's order flow between two states, of all levels and of the best, to the cell's.
+def _order_flow(keys, levels, side, was, at):
+    """A side's order flow between two states: of all levels, and of the best.
 
     Cont, Kukanov and Stoikov 2014: level by level the size now where the price is no worse than before, less the
-    size before where it is no better; what asks add is subtracted. A key ascends to the better price on both sides.
+    size before where it is no better. A key ascends to the better price on both sides.
     """
     total = first = 0
     for k in range(DEPTH):
-        before, now = keys[side, was, k], keys[side, at, k]
-        flow = (now >= before) * levels[side, at, k] - (now <= before) * levels[side, was, k]
+        before, now = keys[side, k, was], keys[side, k, at]
+        flow = (now >= before) * levels[side, k, at] - (now <= before) * levels[side, k, was]
         total += flow
         if k == 0:
             first = flow
-    sign = 1 - 2 * side
-    s[_OFI] += sign * total
-    s[_OFI_L1] += sign * first
+    return total, first
 
 
 @njit(cache=True)
@@ -186,9 +206,7 @@ def _break(s):
 
 @njit(cache=True)
 def state_row(s, grid_ns, keys, levels, n, fields, ticks, sizes, v):
-    """Column ``v`` of the states: the scalars, and the book in row 0 of ``keys[side]`` and
-    ``levels[side]``.
-    """
+    """Column ``v`` of the states: the scalars, and the book in column ``s[_ROW]`` of ``keys`` and ``levels``."""
     fields[0, v] = (s[CELL] + 1) * grid_ns
     fields[1, v] = s[_TS]
     fields[2, v] = s[_STATE_TS]
@@ -205,9 +223,9 @@ def state_row(s, grid_ns, keys, levels, n, fields, ticks, sizes, v):
         for k in range(DEPTH):
             column = side * DEPTH + k
             if k < n[side, at]:
-                key = keys[side, at, k]
+                key = keys[side, k, at]
                 ticks[column, v] = (key if side == 0 else -key) // TICK_MANTISSA
-                sizes[column, v] = levels[side, at, k]
+                sizes[column, v] = levels[side, k, at]
             else:
                 ticks[column, v] = 0
                 sizes[column, v] = 0
@@ -216,8 +234,8 @@ def state_row(s, grid_ns, keys, levels, n, fields, ticks, sizes, v):
 @njit(cache=True)
 def _is_new_best(keys, levels, was, at):
     """Whether a price or a size of the best bid or ask differs between two states."""
-    difference = keys[0, was, 0] ^ keys[0, at, 0] | keys[1, was, 0] ^ keys[1, at, 0]
-    return (difference | levels[0, was, 0] ^ levels[0, at, 0] | levels[1, was, 0] ^ levels[1, at, 0]) != 0
+    difference = keys[0, 0, was] ^ keys[0, 0, at] | keys[1, 0, was] ^ keys[1, 0, at]
+    return (difference | levels[0, 0, was] ^ levels[0, 0, at] | levels[1, 0, was] ^ levels[1, 0, at]) != 0
 
 
 _W64 = types.int64[::1]
@@ -295,11 +313,13 @@ def run(
     """Rows [start, stop) through the state machine, writing tape from row ``w``, states from column ``v`` and best
     quotes from column ``b`` on.
 
-    ``keys``, ``levels`` (2, tile + 1, 10) and ``n`` (2, tile + 1) hold the book: row 0 is the last valid
-    state when a tile begins, rows 1.. are the tile's states, and ``s[_ROW]`` says which row is the last
-    valid state now. Returns (tape rows, states, best quotes, first disordered row or -1).
+    ``keys``, ``levels`` (2, 10, tile + 1) and ``n`` (2, tile + 1) hold the book: column 0 is the last valid state when
+    a tile begins, columns 1.. are the tile's states, and ``s[_ROW]`` says which column is the last valid state now.
+    Returns (tape rows, states, best quotes, first disordered row or -1).
     """
     rows = np.empty(TILE, np.int64)
+    unusual, differs = np.zeros((2, TILE + 1), np.int64), np.zeros((2, TILE + 1), np.int64)
+    flow, flow_best = np.zeros((2, TILE + 1), np.int64), np.zeros((2, TILE + 1), np.int64)
     for tile in range(start, stop, TILE):
         end = min(tile + TILE, stop)
         count = 0
@@ -308,6 +328,17 @@ def run(
             count += _is_state(action[i], flags[i], f_last_absent)
         _gather(rows, count, bid_px, bid_sz, bid_valid, bid_bit, step, 1, keys[0], levels[0])
         _gather(rows, count, ask_px, ask_sz, ask_valid, ask_bit, step, -1, keys[1], levels[1])
+        for side in range(2):
+            _survey(
+                keys[side],
+                levels[side],
+                count,
+                want_states,
+                unusual[side],
+                differs[side],
+                flow[side],
+                flow_best[side],
+            )
 
         at = 0
         for i in range(tile, end):
@@ -344,9 +375,9 @@ def run(
                 continue
 
             at += 1
-            bids = _compact(keys, levels, 0, at)
-            asks = _compact(keys, levels, 1, at)
-            if bids > 0 and asks > 0 and keys[0, at, 0] >= -keys[1, at, 0]:
+            bids = DEPTH if unusual[0, at] == 0 else _compact(keys, levels, 0, at)
+            asks = DEPTH if unusual[1, at] == 0 else _compact(keys, levels, 1, at)
+            if bids > 0 and asks > 0 and keys[0, 0, at] >= -keys[1, 0, at]:
                 if s[_INVALID] == NONE:
                     s[_INVALID] = t
                 continue
@@ -362,11 +393,11 @@ def run(
                 bbo_keys[1, b] = sequence[i]
                 bbo_keys[2, b] = ordinal[i]
                 for side in range(2):
-                    key = keys[side, at, 0]
+                    key = keys[side, 0, at]
                     bbo_ticks[side, b] = (
                         (key if side == 0 else -key) // TICK_MANTISSA if n[side, at] > 0 else 0
                     )
-                    bbo_sizes[side, b] = levels[side, at, 0]
+                    bbo_sizes[side, b] = levels[side, 0, at]
                 b += 1
             if s[_BROKEN] == 1:
                 s[_SEGMENT] += 1
@@ -375,10 +406,16 @@ def run(
             elif want_tape or want_states:
                 first = w
                 for side in range(2):
-                    if _is_same(keys, levels, n, side, was, at):
-                        continue
-                    if want_states:
-                        _order_flow(keys, levels, side, was, at, s)
+                    if was == at - 1 and unusual[side, at] == 0 and unusual[side, was] == 0:  # nearly always
+                        if differs[side, at] == 0:
+                            continue
+                        total, best = flow[side, at], flow_best[side, at]
+                    else:
+                        if _is_same(keys, levels, n, side, was, at):
+                            continue
+                        total, best = _order_flow(keys, levels, side, was, at)
+                    s[_OFI] += (1 - 2 * side) * total  # what asks add is subtracted
+                    s[_OFI_L1] += (1 - 2 * side) * best
                     if want_tape:
                         w = _diff(keys, levels, n, side, was, at, out_side, out_tick, out_delta, w)
                 for q in range(first, w):
@@ -387,8 +424,8 @@ def run(
                     out_ord[q] = ordinal[i]
             s[_STATE_TS] = t
             s[_ROW] = at
-        keys[:, 0] = keys[:, s[_ROW]]
-        levels[:, 0] = levels[:, s[_ROW]]
+        keys[:, :, 0] = keys[:, :, s[_ROW]]
+        levels[:, :, 0] = levels[:, :, s[_ROW]]
         n[:, 0] = n[:, s[_ROW]]
         s[_ROW] = 0
     return w, v, b, -1
@@ -399,5 +436,5 @@ def blank() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     s = np.zeros(_SCALARS, np.int64)
     s[[CELL, _STATE_TS, _SEGMENT_START, _INVALID, _ENTRY_END]] = NONE
     s[_BROKEN] = 1  # before the first state: it is a reference only
-    keys = np.full((2, TILE + 1, DEPTH), NONE, np.int64)
-    return s, keys, np.zeros((2, TILE + 1, DEPTH), np.int64), np.zeros((2, TILE + 1), np.int64)
+    keys = np.full((2, DEPTH, TILE + 1), NONE, np.int64)
+    return s, keys, np.zeros((2, DEPTH, TILE + 1), np.int64), np.zeros((2, TILE + 1), np.int64)
