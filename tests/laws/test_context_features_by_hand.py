@@ -82,6 +82,11 @@ def test_the_window_of_the_approach_is_open_at_its_start(manifest: dict[str, Any
     opened = calendar()[PLAIN]["globex_open_ns"]
     ticks = [24_000, 24_010, *range(24_001, 24_010), 24_008]
     world = Observed(manifest, load("default"), {PLAIN: closes(opened, ticks)})
+    runs = [
+        (row["rising_closes"], row["falling_closes"])
+        for row in world.pipeline.rows("int_bars__indicators", PLAIN)
+    ]
+    assert runs == [(0, 0), (1, 0), (0, 1), *((k, 0) for k in range(1, 9)), (0, 1)]
     minute = [opened + count * MINUTE_NS for count in range(14)]
     one, two, before, full, fell = seen(world, minute[1], minute[2], minute[11], minute[12], minute[13])
     assert (one["approach_velocity"], one["approach_bars"], one["approach_distance"]) == (None, None, None)
