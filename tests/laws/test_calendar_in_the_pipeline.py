@@ -13,10 +13,6 @@ from tests.e2e.in_memory import Pipeline
 from tests.oracle.rules import MINUTE_NS, SECOND_NS
 
 HOUR_NS = 60 * MINUTE_NS
-TOUCHES = (
-    *("stg_futures__trades", "ohlcv", "dim_front_month", "stg_stocks__trades", "int_es_spy_ratio__live"),
-    *("dim_es_spy_ratio", "levels", "int_touches__detected", "touches"),
-)
 
 # globex open (18:00 the day before), premarket (04:00), regular open (09:30), end of touches in regular hours (15:44,
 # on a short day 12:44), globex close (17:00)
@@ -63,6 +59,17 @@ def pipelines(manifest: dict) -> dict[str, Pipeline]:
     return {name: Pipeline(manifest, params.load(name)) for name in ("default", "overnight")}
 
 
+def build(pipeline: Pipeline, date: str) -> None:
+    """The touches of a date and what they are made of."""
+    models = {model.name: model for model in pipeline.models}
+    wanted = ["touches"]
+    for name in wanted:
+        wanted += [
+            p["alias"] for p in models[name].parents if p["alias"] in models and p["alias"] not in wanted
+        ]
+    pipeline.build(date, only=wanted)
+
+
 @pytest.mark.parametrize("date", DAYS)
 def test_a_session_starts_and_ends_to_the_nanosecond(pipelines: dict[str, Pipeline], date: str):
     """[18:00 of the day before, 17:00), with the extremes of [04:00, 09:30) as its premarket range."""
@@ -79,7 +86,7 @@ def test_a_session_starts_and_ends_to_the_nanosecond(pipelines: dict[str, Pipeli
     ]
     pipeline = pipelines["default"]
     pipeline.market((prints(date, events), []))
-    pipeline.build(date, only=TOUCHES)
+    build(pipeline, date)
     kept = [(row["ts_event_ns"], row["tick"]) for row in pipeline.rows("stg_futures__trades", date)]
     assert kept == events[1:-1]
     bars = [row for row in pipeline.rows("ohlcv", date) if row["bar_s"] == 60]
@@ -108,7 +115,7 @@ def test_touches_are_emitted_to_the_nanosecond(pipelines: dict[str, Pipeline], d
         events += [(bound - 1, LOW + 4), (bound, HIGH - 4)]
     pipeline = pipelines[param_set]
     pipeline.market((prints(date, events), []))
-    pipeline.build(date, only=TOUCHES)
+    build(pipeline, date)
     found = [
         (row["ts_ns"], row["level_tick"])
         for row in pipeline.rows("touches", date)

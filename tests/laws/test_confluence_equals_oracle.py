@@ -64,7 +64,7 @@ class World:
         self.trades = self.front(self.date)
         self.levels, self.points, self.seen = [], [], {}
         asofs = sorted({self.some_asof() for _ in range(60)})
-        self.add_static()
+        self.add_static(asofs)
         for minute in sorted({asof // MINUTE_NS * MINUTE_NS for asof in asofs}):
             self.add_dynamic(minute)
         for asof in asofs:
@@ -111,8 +111,9 @@ class World:
         limit = self.rng.choice((0, 0, 1, band, band + 1, 8, 9, 20, 21, 40, 41, self.rng.randrange(90)))
         return tick + self.rng.choice((-1, 1)) * limit
 
-    def add_static(self) -> None:
-        """The ranges from 09:30 and 09:45 on, wide or narrow, now and then without one; some USER levels."""
+    def add_static(self, asofs: list[int]) -> None:
+        """The ranges from 09:30 and 09:45 on, wide or narrow, now and then without one; some USER levels that start and
+        end just when somebody looks."""
         rth, end = self.session["rth_open_ns"], self.session["globex_close_ns"]
         width = self.rng.choice((2, 10, 40))
         for name in STATIC[:4]:
@@ -122,8 +123,7 @@ class World:
                 tick = 24_000 + side * self.rng.randrange(width)
                 self.levels.append(level_row(name, tick, start, end, CODES[name], False))
         for tick in sorted({self.near(24_000) for _ in range(self.rng.randrange(4))}):
-            start = rth + self.rng.randrange(120) * MINUTE_NS
-            until = start + self.rng.randrange(1, 90 * 60) * SECOND_NS
+            start, until = sorted(self.rng.sample(asofs, 2))
             self.levels.append(level_row("USER", tick, start, until, CODES["USER"], False))
 
     def add_dynamic(self, minute: int) -> None:
