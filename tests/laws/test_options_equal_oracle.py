@@ -142,6 +142,15 @@ def test_prints_of_the_last_300_s_are_all_that_pricing_looks_at(seed: int) -> No
     assert whole.equals(recent)
 
 
+def test_a_strike_of_nothing_has_no_price() -> None:
+    """No exchange lists one; a row that says so must not stop the day."""
+    session, trades, found, ratios = world(0)
+    odd = [{**p, "strike_milli": 0} for p in found]
+    table = by_kernel(session, trades, odd, ratios)
+    assert table.num_rows
+    assert table["iv"].null_count == table["gamma"].null_count == table.num_rows
+
+
 def test_without_prints_there_are_no_rows() -> None:
     session, trades, _, ratios = world(0)
     assert by_kernel(session, trades, [], ratios).equals(GREEKS_SCHEMA.empty_table())

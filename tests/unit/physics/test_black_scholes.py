@@ -161,3 +161,21 @@ def test_prices_are_solved_alike_alone_and_among_others():
         alone = implied_volatility(price[k], spot[k], strike[k], years[k], calls[k], RISK_FREE=RATE)
         assert [a[0] for a in alone] == pytest.approx([w[k] for w in whole], rel=0, abs=0, nan_ok=True)
     assert 0.2 < np.isnan(whole[0]).mean() < 0.8
+
+
+@pytest.mark.parametrize("sigma", [0.0101, 0.05, 0.3, 2.0, 4.99])
+@pytest.mark.parametrize("h", [0.0, 1e-4, 0.01])
+def test_a_step_that_leaves_the_bracket_bisects(h, sigma):
+    """From a bad start, where Newton's steps leave the bracket on either side: the same root, or that there is none."""
+    root_t = math.sqrt(1440 * MINUTE)
+    s = sigma * root_t
+    wanted = math.exp(-h / 2) * normal(s / 2 - h / s) - math.exp(h / 2) * normal(-s / 2 - h / s)
+    if wanted < 1e-7:
+        return
+    for start in np.linspace(0.01, 5.0, 40):
+        found = black_scholes._bracketed(h, wanted, start * root_t, root_t) / root_t
+        assert found == pytest.approx(sigma, abs=1e-8), start
+    if h == 0.0:
+        low, high = (2 * normal(bound * root_t / 2) - 1 for bound in (0.01, 5.0))
+        for outside in (low * 0.99, high * 1.01):
+            assert black_scholes._bracketed(h, outside, s, root_t) == -1.0
