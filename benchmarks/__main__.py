@@ -153,6 +153,24 @@ def barrier(scratch: Path, share: float, runs: int) -> Measured:
     ], found
 
 
+def order_flow(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_physics  # noqa: PLC0415
+
+    day = _physics_day(scratch, share)
+    one = bench_physics.bench_ofi_cells(day["mbp10"], runs=runs)
+    three = bench_physics.bench_ofi_cells(day["mbp10"], days=3, runs=1)
+    silver = bench_physics.write_silver(day["mbp10"], scratch / "day")
+    ofi = bench_physics.bench_ofi(silver, day["trades"], runs=runs)
+    moves = bench_physics.bench_kinematics(silver, day["trades"], runs=runs)
+    return [
+        Figure("order_flow", "OFI of 10 levels a second, CPU against a scan of its columns", one["ratio"], 2.5),
+        Figure("order_flow", "the same, peak memory, MB", one["peak_mb"], 600),
+        Figure("order_flow", "the same of three days, peak memory, MB", three["peak_mb"], 600),
+        Figure("order_flow", "OFI of 2,000 points, CPU against a scan of the tape", ofi["ratio"], 2.5),
+        Figure("order_flow", "kinematics of 2,000 points, CPU against a scan of the tape", moves["ratio"], 1.0),
+    ], {"cells": one, "cells_of_three_days": three, "points": ofi, "kinematics": moves}
+
+
 def tape(scratch: Path, share: float, runs: int) -> Measured:
     from benchmarks import bench_physics  # noqa: PLC0415
 
@@ -281,6 +299,7 @@ BENCHES: dict[str, Callable[[Path, float, int], Measured]] = {
         windows,
         book_tape,
         barrier,
+        order_flow,
         tape,
         options,
         gamma,

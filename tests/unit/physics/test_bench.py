@@ -15,9 +15,18 @@ def test_every_bench_runs_on_a_small_day(tmp_path):
     figures = [
         *(
             f(day["mbp10"], runs=1)
-            for f in (bench.bench_book_pass, bench.bench_book_tape, bench.bench_book_states)
+            for f in (
+                bench.bench_book_pass,
+                bench.bench_book_tape,
+                bench.bench_book_states,
+                bench.bench_bbo_changes,
+            )
         ),
-        bench.bench_barrier(silver, day["trades"], points=50, runs=1),
+        bench.bench_ofi_cells(day["mbp10"], days=2, runs=1),
+        *(
+            f(silver, day["trades"], points=50, runs=1)
+            for f in (bench.bench_barrier, bench.bench_ofi, bench.bench_kinematics)
+        ),
         *(f(day["trades"], points=50, runs=1) for f in (bench.bench_tape, bench.bench_outcomes)),
         bench.bench_touches(day["trades"], runs=1),
     ]
