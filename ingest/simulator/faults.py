@@ -38,7 +38,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         ),
         "other-contracts": Fault(
             EVERY,
-            "4 % of the ES records are of the next contract and of the spread (1.5 % without the fault)",
+            "4 % of the ES records are of the next contract and of the spread (else 1.5 %; more at small scales)",
             "all are in bronze; silver follows the front contract alone, bars hold the outrights, spreads are in none",
         ),
         "book-gap": Fault(

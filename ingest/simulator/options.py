@@ -50,14 +50,19 @@ def option_prints(
     today = _today(rng, trades, scale, spot, flow, noise)
     later = _later(rng, round(2 * trades * OTHER_EXPIRIES), spot, noise)
     parts = [today, later, _other_roots(rng, round(2 * trades * OTHER_ROOTS), spot, OTHER_ROOT_PRICES)]
-    if "odd-tickers" in faults:
-        parts.append(_other_roots(rng, 20 * len(ODD_ROOTS), spot, dict.fromkeys(ODD_ROOTS, 12)))
     whole = Prints.joined(rng, parts, CONDITIONS, CONDITION_SHARES, EXCHANGES)
+    if "odd-tickers" in faults:
+        odd = _other_roots(rng, 20 * len(ODD_ROOTS), spot, dict.fromkeys(ODD_ROOTS, 12))
+        whole = whole.with_more(Prints.joined(rng, [odd], CONDITIONS, CONDITION_SHARES, EXCHANGES))
     if "identical-prints" in faults:
         again = np.arange(IDENTICAL_ONE_IN - 1, len(whole), IDENTICAL_ONE_IN)
         whole = whole.taken(np.sort(np.concatenate([np.arange(len(whole)), again])))
     if "fractional-size" in faults:
         rows = whole.rows_of(symbol("SPY", day, "C", 0)[:-8])
+        # not one that printed twice: its twin would be a whole one
+        rows = rows[
+            np.isin(whole.ts_ns[rows], whole.ts_ns[rows[:-1]][np.diff(whole.ts_ns[rows]) == 0], invert=True)
+        ]
         whole.halved = frozenset(rows[[len(rows) // 3, len(rows) // 2]].tolist())
     return whole
 

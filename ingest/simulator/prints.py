@@ -59,6 +59,28 @@ class Prints:
             ts[order] - rng.integers(15_000, 400_000, len(order)),
         )
 
+    def with_more(self, other: "Prints") -> "Prints":
+        """Both, by ticker and time; rows of this one keep all their values, numbers of the other follow."""
+        names = sorted({*self.names, *other.names})
+        place = {name: k for k, name in enumerate(names)}
+        ranks = [np.array([place[name] for name in part.names])[part.ticker] for part in (self, other)]
+
+        def both(column: str) -> np.ndarray:
+            return np.concatenate([getattr(self, column), getattr(other, column)])
+
+        order = np.lexsort((both("ts_ns"), np.concatenate(ranks)))
+        conditions = self.conditions + other.conditions
+        number = np.concatenate([self.number, other.number + len(self)])
+        return Prints(
+            names,
+            np.concatenate(ranks)[order],
+            *(both(column)[order] for column in ("ts_ns", "cents", "size")),
+            [conditions[k] for k in order.tolist()],
+            *(both(column)[order] for column in ("exchange", "correction")),
+            number[order],
+            both("venue_ns")[order],
+        )
+
     def sizes(self, part: slice) -> list[int | float]:
         """Sizes as they are written."""
         sizes = self.size[part].tolist()
@@ -74,6 +96,7 @@ class Prints:
             *(column[rows] for column in (self.ticker, self.ts_ns, self.cents, self.size)),
             [self.conditions[k] for k in rows.tolist()],
             *(column[rows] for column in (self.exchange, self.correction, self.number, self.venue_ns)),
+            frozenset(np.flatnonzero(np.isin(rows, list(self.halved))).tolist()),
         )
 
     def every(self, step: int) -> "Prints":

@@ -45,9 +45,7 @@ OTHER_SIZE_PERCENT = 12  # so that the front contract has most of the volume at 
 WEAK_SHARE = 0.35  # of the touches that find no VACUUM
 OTHER_SHARE = {"next": 0.01, "spread": 0.005}
 MANY_OTHERS = {"next": 0.027, "spread": 0.013}  # of a session with the fault `other-contracts`
-# On the day of a roll the next contract trades this share of the front one's volume. A move takes about so many
-# contracts and a trade so many (measured).
-ROLL_SHARE, MOVE_CONTRACTS, TRADE_CONTRACTS = 0.85, 72, 5
+ROLL_SHARE = 0.8  # of the front contract's volume, which the next one trades on the day of a roll
 TRADE_ACTION = ord("T")
 
 
@@ -87,18 +85,24 @@ def _blocks(
 ) -> Iterator[np.ndarray]:
     share = MANY_OTHERS if "other-contracts" in faults else OTHER_SHARE
     next_records = _next_records(seed, scale * share["next"], clock, contracts, path)
-    if "roll-day" in faults:
-        _raise_volume(next_records, plan)
     spread_records = _spread_records(seed, scale * share["spread"], clock, contracts)
     other = np.concatenate([next_records, spread_records])
     other = other[np.argsort(other[:, 1], kind="stable")]
-    rng = generator(seed, clock.day, 5)
-    regimes = _regimes(plan, rng)
     target = round(FULL_RECORDS * scale) - len(other)
-    market = Market(
-        contracts.front.instrument_id, TICK_NANO, target, FRONT_FILLS_PER_HOUR, 100, has_barriers=True
-    )
-    yield from _play(market, clock, plan, regimes, other, rng)
+    front_id, next_id = contracts.front.instrument_id, contracts.next.instrument_id
+    market = Market(front_id, TICK_NANO, target, FRONT_FILLS_PER_HOUR, 100, has_barriers=True)
+
+    def played() -> Iterator[np.ndarray]:
+        rng = generator(seed, clock.day, 5)
+        return _play(market, clock, plan, _regimes(plan, rng), other, rng)
+
+    if "roll-day" in faults:
+        # Sizes of other contracts don't reach the front one's book: it is played once to see what it will trade.
+        wanted = ROLL_SHARE * sum(int(_sizes(block[_trades_of(block, front_id)]).sum()) for block in played())
+        mine = _trades_of(other, next_id)
+        size = _sizes(other[mine])
+        other[mine, 3] += np.maximum(np.rint(size * (wanted / size.sum())), 1).astype(np.int64) - size
+    yield from played()
 
 
 def _play(
@@ -146,14 +150,15 @@ def _regimes(plan: TapePlan, rng: np.random.Generator) -> tuple[int, np.ndarray,
     return low, pending, following
 
 
-def _raise_volume(records: np.ndarray, plan: TapePlan) -> None:
-    """Let the trades among ``records`` add up to nearly what the front contract is expected to trade, in place."""
-    trades = np.flatnonzero((records[:, 3] >> 32 & 0xFF) == TRADE_ACTION)
-    moves = int((plan.kind == MOVE).sum())
-    wanted = ROLL_SHARE * (MOVE_CONTRACTS * moves + TRADE_CONTRACTS * (len(plan.kind) - moves))
-    size = records[trades, 3] & 0xFFFFFFFF
-    larger = np.maximum(np.rint(size * wanted / size.sum()), 1).astype(np.int64)
-    records[trades, 3] += larger - size
+def _trades_of(records: np.ndarray, instrument_id: int) -> np.ndarray:
+    """(k,) rows of the trades of one contract."""
+    return np.flatnonzero(
+        (records[:, 0] >> 32 == instrument_id) & ((records[:, 3] >> 32 & 0xFF) == TRADE_ACTION)
+    )
+
+
+def _sizes(records: np.ndarray) -> np.ndarray:
+    return records[:, 3] & 0xFFFFFFFF
 
 
 def _next_records(

@@ -32,10 +32,11 @@ def stock_prints(seed: int, scale: float, spot: Spot, faults: frozenset[str] = f
     parts = [_spy(rng, count, spot), _others(rng, round(count * OTHER_STOCKS), spot, OTHER_PRICES)]
     if "no-spy-day" in faults:
         parts = parts[1:]
-    if "odd-tickers" in faults:
-        parts.append(_others(rng, 20 * len(ODD_ROOTS), spot, dict.fromkeys(ODD_ROOTS, 12.0)))
     whole = Prints.joined(rng, parts, CONDITIONS, CONDITION_SHARES, EXCHANGES)
     _mark(rng, whole, spot)
+    if "odd-tickers" in faults:
+        odd = _others(rng, 20 * len(ODD_ROOTS), spot, dict.fromkeys(ODD_ROOTS, 12.0))
+        whole = whole.with_more(Prints.joined(rng, [odd], CONDITIONS, CONDITION_SHARES, EXCHANGES))
     return whole
 
 

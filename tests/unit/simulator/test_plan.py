@@ -2,11 +2,13 @@
 
 import functools
 import itertools
+import math
 from datetime import date, time
 
 import numpy as np
 import pytest
 
+from ingest.simulator import levels
 from ingest.simulator import path as path_module
 from ingest.simulator.clock import is_early_close, session_clock, trading_sessions, wall_ns
 from ingest.simulator.contracts import contracts_of, third_friday
@@ -26,6 +28,7 @@ from ingest.simulator.plan import (
     plan_tape,
 )
 from ingest.simulator.ratio import ratio_at
+from lake import params
 from tests.unit.simulator.reading import MINUTE_NS, SECOND_NS, TICK_NANO, round_touches
 
 DAY = date(2025, 10, 7)
@@ -110,6 +113,19 @@ def test_planned_touches_are_those_of_the_specification():
         known = round_touches(trades, CLOCK.globex_open_ns, CLOCK.globex_close_ns - 480 * SECOND_NS + 1)
         assert mine == [(t.level_tick, t.direction, t.outcome) for t in known]
         assert len(mine) > 200
+
+
+def test_bands_of_touches_are_those_of_the_default_params_at_any_ratio_that_comes_up():
+    values = params.load("default").values
+    for ratio in (10.0, 10.02, 10.03, 10.04):
+
+        def ticks(usd: float, ratio: float = ratio) -> int:
+            return math.floor(usd * ratio / 0.25 + 0.5)
+
+        assert ticks(values["TOUCH_BAND"]) == levels.TOUCH_TICKS
+        assert ticks(values["MONITOR_BAND"]) == levels.MONITOR_TICKS
+        assert ticks(values["HYSTERESIS"]) == levels.HYSTERESIS_TICKS
+        assert ticks(values["STRENGTH_THRESHOLD_2"]) == levels.THETA_TICKS
 
 
 def test_flag_rates_have_the_odds_asked_for():
