@@ -71,6 +71,10 @@ def test_two_hundred_bars_make_an_average_and_ten_more_a_slope(manifest: dict[st
     assert [rows[end[k]]["sma_spread"] for k in (209, 210)] == [None, 25.0]
     # the average of ten minutes ago needs its 200 bars then; price and average rise alike, so nothing comes nearer
     assert [rows[end[k]]["mean_reversion_velocity_200"] for k in (14, 15)] == [None, 0.0]
+    # a print at the very instant counts at neither end
+    at_prints = end[20] + 60 * SECOND_NS
+    assert {at_prints, at_prints - 10 * MINUTE_NS} <= {t["ts_event_ns"] for t in world.front_trades()}
+    assert seen(world, at_prints)[0]["mean_reversion_velocity_200"] == 0.0
     # one-minute closes of a two-minute rhythm: a tick up in each, and no deviation at all
     assert rows[end[210]]["mean_reversion_pressure_200"] is None
     indicators = world.pipeline.rows("int_bars__indicators", date)
