@@ -33,7 +33,10 @@ def mtimes(root: Path, names: dict[str, dict]) -> dict:
 
 def market() -> list[Delivery]:
     """Three sessions, of which the second comes as two deliveries."""
-    first, second, third = (market_day(date, 1) | spy_day(date, 1) for date in DATES)
+    es = [market_day(date, 1) for date in DATES]
+    first, second, third = (
+        rows | spy_day(date, 1, after=rows["trades"][-40:]) for date, rows in zip(DATES, es, strict=True)
+    )
     cut_ns = at_ns(f"{DATES[1]}T15:00:00")
     early, late = (
         {name: [r for r in rows if (r["ts_event_ns"] < cut_ns) == wanted] for name, rows in second.items()}
@@ -91,7 +94,8 @@ def test_a_session_delivered_twice_is_read_again_and_changes_nothing(grown, tmp_
     make_bronze(copy, [Delivery("third again", third.rows)])
     outcome = project.run(copy, "run")
     assert outcome.ok, outcome
-    read = ("stg_futures__trades", "stg_options__trades", "stg_stocks__trades", "book_tape", "book_states")
+    read = ("stg_futures__trades", "stg_options__trades", "stg_stocks__trades")
+    read += ("book_tape", "book_states", "bbo_changes")
     assert outcome.dates() == dict.fromkeys(read, 1)
     assert digests(copy, project.datasets()) == digests(root, project.datasets())
 
