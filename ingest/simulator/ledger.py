@@ -97,17 +97,18 @@ class Ledger:
         if not path.exists():
             return cls(root, settings, [])
         known = cls.read(root)
-        found = {key: known.get(key) for key in settings}
-        if found != settings or known.get("simulation_version") != SIMULATION_VERSION:
+        asked = {"simulation_version": SIMULATION_VERSION, **settings}
+        found = {key: known.get(key) for key in asked}
+        if found != asked:
             raise SimulationError(
-                f"{path} was made with {_words(found)}, expected {_words(settings)} as asked for; "
+                f"{path} was made with {_words(found)}, expected {_words(asked)} as asked for; "
                 "use the settings it has or another root"
             )
         files = [SimulatedFile.from_json(root, entry) for entry in known["files"]]
         # A broken delivery isn't there any more once it was refused, and isn't sent again.
-        there = [f for f in files if f.fault or f.path.exists()]
+        there = [f for f in files if f.fault in BROKEN_DELIVERIES or f.path.exists()]
         for f in there:
-            if not f.fault and (actual := atomic.sha256_file(f.path)) != f.sha256:
+            if f.fault not in BROKEN_DELIVERIES and (actual := atomic.sha256_file(f.path)) != f.sha256:
                 raise SimulationError(
                     f"sha256 of {f.path} was {actual}, expected {f.sha256} as simulation.json says; "
                     "delete the file to have it written again"
