@@ -185,7 +185,12 @@ def some_ratios(rng: random.Random, session: dict) -> list[dict]:
         if rng.random() < 0.01:
             ratio += rng.choice((-0.01, 0.001, 0.01))
         rows.append(
-            {"asof_ns": second, "es_spy_ratio": ratio, "ratio_source": "live", "max_input_ts_ns": second - 5}
+            {
+                "asof_ns": second,
+                "es_spy_ratio": ratio,
+                "ratio_source": "live",
+                "max_input_ts_ns": rng.choice((None, second - 5, second - 300 * SECOND_NS)),
+            }
         )
     return rows
 
@@ -229,14 +234,25 @@ def test_walls_levels_and_features_of_a_session(manifest: dict[str, Any], seed: 
     known = (
         pipeline.con.query("select * from silver.observation_points limit 0").to_arrow_table().schema.names
     )
+    for point in points:
+        point["ratio_ts_ns"] = rng.choice((None, point["asof_ns"] - 7))
     pipeline.replace("observation_points", DATE, [dict.fromkeys(known) | point for point in points])
     pipeline.build(DATE, only=GROUPS)
 
     walls = wall_rows(greeks, trades, session, p, ratio_asof=ratio_asof)
     found = pipeline.rows("option_walls", DATE)
     assert_same("walls", found, walls, ("minute_ns",), WALL_COLUMNS)
+
+    def latest(*instants: int | None) -> int | None:
+        return max((t for t in instants if t is not None), default=None)
+
+    priced = [row["ts_event_ns"] for row in greeks if row["dealer_gamma"] is not None]
+    looked_at = {}
     for row in found:
-        assert row["max_input_ts_ns"] is None or row["max_input_ts_ns"] < row["minute_ns"]
+        m = row["minute_ns"]
+        before = [t for t in (*priced, *(trade["ts_event_ns"] for trade in trades)) if t < m]
+        looked_at[m] = latest(rows[(m - start) // SECOND_NS]["max_input_ts_ns"], *before)
+        assert row["max_input_ts_ns"] == looked_at[m]
     wanted = levels.level_rows(session, trades, (), p, ratio_asof=ratio_asof, prints=greeks, walls=walls)
     found = pipeline.rows("levels", DATE)
     assert_same("levels", found, wanted, ("level_id", "valid_from_ns"), LEVEL_COLUMNS)
@@ -248,9 +264,15 @@ def test_walls_levels_and_features_of_a_session(manifest: dict[str, Any], seed: 
             point = by_id[row["observation_id"]]
             oracle = fuel_row(greeks, session, point, p, point["es_spy_ratio"])
             assert_rows([row], [oracle], names)
+            since = levels.session_start_ns(session, p)
+            seen = [g["ts_event_ns"] for g in greeks if since <= g["ts_event_ns"] < point["asof_ns"]]
+            expected = latest(*seen, point["ratio_ts_ns"]) if seen else None
+            assert row[model.removeprefix("feat_touch_") + "_max_input_ts_ns"] == expected
     for row in pipeline.rows("feat_touch_walls", DATE):
         assert_rows(
             [row],
             [walls_row(walls, by_id[row["observation_id"]])],
             (*WALLS, "hvl"),
         )
+        minutes = [m for m in looked_at if m <= by_id[row["observation_id"]]["asof_ns"]]
+        assert row["walls_max_input_ts_ns"] == (looked_at[minutes[-1]] if minutes else None)
