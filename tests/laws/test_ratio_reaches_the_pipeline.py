@@ -3,6 +3,7 @@ width in SPY dollars becomes ticks (spec market 1.5, 5.2, 5.5).
 """
 
 import random
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -23,20 +24,7 @@ from tests.oracle.rules import MINUTE_NS, SECOND_NS
 
 PAIRED, CARRIED, TOO_LATE, EARLY_CLOSE = "2025-10-30", "2025-10-31", "2025-11-03", "2025-11-28"
 CONTRACT = "ESZ5"
-UP_TO_RATIO = (
-    "stg_futures__trades",
-    "stg_stocks__trades",
-    "ohlcv",
-    "dim_front_month",
-    "int_es_spy_ratio__live",
-)
-UP_TO_RATIO += ("dim_es_spy_ratio",)
-UP_TO_LABELS = (
-    *(*UP_TO_RATIO, "int_bars__indicators", "int_bars__averages", "int_bars__ranges"),
-    *("stg_options__trades", "option_greeks", "option_exposure", "option_walls"),
-    *("levels", "int_touches__detected", "touches", "observation_points", "feat_touch_tape"),
-    *("int_labels__windows", "int_labels__first_passage", "labels"),
-)
+WHOLE = ("labels", "feat_touch_tape", "option_greeks")
 
 
 def day_of(date: str, *, spy: bool, seed: int) -> Day:
@@ -68,6 +56,18 @@ def day_of(date: str, *, spy: bool, seed: int) -> Day:
     return Day(session, in_order(of_contract(trades, CONTRACT)), options=sold, spy=found)
 
 
+def with_ancestors(pipeline: Pipeline, names: Iterable[str]) -> set[str]:
+    """These models and every one that they stand on."""
+    parents = {model.name: [parent["alias"] for parent in model.parents] for model in pipeline.models}
+    found, todo = set(), list(names)
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo += parents.get(name, [])
+    return found
+
+
 @pytest.fixture(scope="module")
 def built(manifest: dict[str, Any]) -> tuple[Pipeline, dict[str, Day]]:
     """Four sessions: pairs, none after pairs, none after none, and pairs on an early close."""
@@ -76,9 +76,8 @@ def built(manifest: dict[str, Any]) -> tuple[Pipeline, dict[str, Day]]:
     days = {date: day_of(date, spy=spy, seed=k) for k, (date, spy) in enumerate(dates.items())}
     for date, day in days.items():
         pipeline.land(day)
-        known = {model.name for model in pipeline.models}
-        whole = date in (PAIRED, EARLY_CLOSE)
-        pipeline.build(date, only=known & set(UP_TO_LABELS if whole else UP_TO_RATIO))
+        wanted = WHOLE if date in (PAIRED, EARLY_CLOSE) else ("dim_es_spy_ratio",)
+        pipeline.build(date, only=with_ancestors(pipeline, wanted))
     return pipeline, days
 
 
