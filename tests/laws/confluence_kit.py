@@ -7,9 +7,10 @@ from tests.e2e.in_memory import Pipeline
 from tests.oracle.rules import direction_sign, last_trade_before
 
 UPSTREAM = ("feat_touch_geometry", "feat_touch_mean_reversion", "feat_touch_fuel", "feat_touch_walls")
+USED_UNTIL = ("mean_reversion_max_input_ts_ns", "fuel_max_input_ts_ns", "walls_max_input_ts_ns")
 NOTHING_SEEN = {
     **dict.fromkeys(("atr", "sma_200", "sma_400", "sma_200_slope", "sma_400_slope")),
-    **dict.fromkeys(("wall_short_call", "wall_short_put")),
+    **dict.fromkeys(("wall_short_call", "wall_short_put", *USED_UNTIL)),
     "fuel_effect": "UNKNOWN",
 }
 """What the other groups say of a point when there is neither history nor an option."""

@@ -13,7 +13,7 @@ from tests.e2e.in_memory import Pipeline
 from tests.e2e.market import calendar as every_session
 from tests.e2e.market import prints
 from tests.e2e.support import assert_same
-from tests.laws.confluence_kit import NOTHING_SEEN, confluence, level_row, point_row
+from tests.laws.confluence_kit import NOTHING_SEEN, USED_UNTIL, confluence, level_row, point_row
 from tests.oracle import worlds
 from tests.oracle.bars import ohlcv
 from tests.oracle.confluence import confluence_row
@@ -147,8 +147,19 @@ class World:
             "direction": rng.choice(("UP", "DOWN")),
         }
         row = point_row(point, self.trades, self.ratio)
-        self.points.append(row)
-        self.seen[point["observation_id"]] = self.some_view(row["spot_tick"], row["level_tick"])
+        self.points.append({**row, "ratio_ts_ns": self.some_instant(row["spot_ts_ns"])})
+        view = self.some_view(row["spot_tick"], row["level_tick"])
+        view |= {name: self.some_instant(row["spot_ts_ns"]) for name in USED_UNTIL}
+        self.seen[point["observation_id"]] = view
+
+    def some_instant(self, ts_ns: int) -> int | None:
+        """A time around another one, or none."""
+        return None if self.rng.random() < 0.3 else ts_ns + self.rng.randrange(-SECOND_NS, SECOND_NS)
+
+    def used_until(self, point: dict) -> int:
+        """The latest event that any input of a point says it used."""
+        inputs = (self.seen[point["observation_id"]][name] for name in USED_UNTIL)
+        return max(t for t in (point["spot_ts_ns"], point["ratio_ts_ns"], *inputs) if t is not None)
 
     def some_view(self, spot_tick: int, level_tick: int) -> dict:
         rng = self.rng
@@ -220,8 +231,8 @@ def test_confluence(pipelines: list[Pipeline], seed: int):
     found = confluence(pipeline, world.date, world.points, world.levels, world.seen)
     expected = world.expected()
     assert_same(f"world {seed}", list(found.values()), expected, ("observation_id",), expected[0])
-    spots = {point["observation_id"]: point["spot_ts_ns"] for point in world.points}
-    assert {k: row["confluence_max_input_ts_ns"] for k, row in found.items()} == spots
+    until = {point["observation_id"]: world.used_until(point) for point in world.points}
+    assert {k: row["confluence_max_input_ts_ns"] for k, row in found.items()} == until
 
 
 def test_the_worlds_meet_every_branch():
