@@ -19,7 +19,7 @@ from ingest.simulator.dealers import DealerFlow
 from ingest.simulator.path import generator
 from ingest.simulator.prints import Prints
 from ingest.simulator.spot import Spot, random_times
-from ingest.simulator.surface import black_scholes, noise_by_minute, volatility, years_to
+from ingest.simulator.surface import RISK_FREE, black_scholes, noise_by_minute, volatility, years_to
 
 FULL_TODAY = 750_000  # prints of SPY options that expire on the date, at scale 1
 OTHER_EXPIRIES, OTHER_ROOTS = 0.30, 0.20  # so many more, as shares of these
@@ -137,7 +137,7 @@ def quote_cents(
     value: np.ndarray, spot: np.ndarray, strike: np.ndarray, years: np.ndarray, is_call: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n,) bid and (n,) ask in cents: a spread of a cent or two per cent, never below the least an option is worth."""
-    discounted = strike * np.exp(-0.045 * years)
+    discounted = strike * np.exp(-RISK_FREE * years)
     least = np.maximum(np.where(is_call, spot - discounted, discounted - spot), 0.0)
     spread = np.maximum(np.rint(value * 2.0), 1.0)
     bid = np.maximum(np.floor(value * 100 - spread / 2 + 0.5), np.maximum(np.ceil(least * 100), 1.0))

@@ -280,12 +280,13 @@ def segments(root: Path, day: date, *instants: int) -> list[int]:
 def test_other_contracts_are_in_bronze_and_spreads_in_no_bar(market):
     shares = []
     for faults in (frozenset(), frozenset({"other-contracts"})):
-        stream = open_session(5, NO_SPY, 0.1, "null", faults)
+        stream = open_session(5, NO_SPY, 0.06, "null", faults)
         front = np.concatenate(
             [block[:, 0] >> 32 == stream.contracts.front.instrument_id for block in stream.blocks]
         )
         shares.append(1 - front.mean())
-    assert shares == pytest.approx([0.016, 0.04], abs=0.004)
+    assert shares[0] < 0.025
+    assert shares[1] == pytest.approx(0.04, abs=0.006)
     rows = Counter(bronze(market, "futures/mbp10")["contract"])
     assert any("-" in contract for contract in rows)
     bars = {contract for (contract,) in silver(market, "ohlcv", "contract")}

@@ -150,9 +150,9 @@ def near_gamma(flow: DealerFlow, ts_ns: int, level_tick: int) -> float:
 
 @functools.cache
 def touches_of(profile: str) -> dict[str, np.ndarray]:
-    """Touches in event hours of 60 planned sessions: outcome, is_vacuum, is_short (gamma), is_late (3rd attempt on)."""
+    """Touches in event hours of 48 planned sessions: outcome, is_vacuum, is_short (gamma), is_late (3rd attempt on)."""
     found = {name: [] for name in ("outcome", "is_vacuum", "is_short", "is_late")}
-    for day in trading_sessions(date(2025, 8, 1), date(2025, 10, 31))[:60]:
+    for day in trading_sessions(date(2025, 8, 1), date(2025, 10, 31))[:48]:
         clock, walk = session_clock(day), session_path(2, day, profile)
         plan = plan_tape(2, 0.02, clock, walk, profile)
         t0 = plan.ts_ns[plan.touch_event]
