@@ -230,3 +230,5 @@ def test_touches_of_one_nanosecond_and_of_one_cell_do_not_know_each_other(manife
     fourth, value_now = counts[(t + CELL_NS, 24_000, "confirm_120")]
     assert fourth["tape_imbalance_trend"] == fourth["barrier_delta_liq_trend"] == value_now - its_value
     assert fourth["attempts_max_input_ts_ns"] == t + 30 * MS_NS
+    twin, _ = counts[(t, 24_002, "confirm_120")]
+    assert (twin["barrier_delta_liq_trend"], twin["tape_imbalance_trend"]) == (0.0, 0.0)
