@@ -173,6 +173,11 @@ def test_spy_times_the_ratio_is_es_within_a_tick(prints, front):
         off = price * ratio_at(SETTINGS["seed"], ts) - before(front[day], ts)
         assert np.abs(off[inside]).max() <= 0.5
         assert np.mean(np.abs(off[inside]) <= 0.25) > 0.97
+        if day != DAYS[-1]:  # the evening belongs to the next session
+            evening = ts > clock.globex_close_ns + 3_605 * SECOND_NS
+            off = price * ratio_at(SETTINGS["seed"], ts) - before(front[DAYS[DAYS.index(day) + 1]], ts)
+            assert evening.sum() > 5
+            assert np.abs(off[evening]).max() <= 0.5
 
 
 def test_the_ratio_drifts_slowly_around_its_centre():
