@@ -167,6 +167,10 @@ def test_levels_of_options_on_the_ticks_of_the_minute(pipeline: Pipeline):
         ],
     )  # fmt: skip
     prints = [(OPEN_NS, 601_000), (OPEN_NS + MINUTE_NS, 598_000), (OPEN_NS + MINUTE_NS - 1, 603_500)]
+    prints += [
+        (OPEN_NS + 7, 605_000),
+        (OPEN_NS + 8, 605_001),
+    ]  # at 1, one exactly $5 from the spot, one beyond
     names = ("ts_event_ns", "ordinal", "strike_milli", "right", "size", "aggressor", "max_input_ts_ns")
     pipeline.replace(
         "option_greeks",
@@ -202,6 +206,45 @@ def test_levels_of_options_on_the_ticks_of_the_minute(pipeline: Pipeline):
     # At 2 the spot is $598.205: 603.5 is more than $5 away, and at 1 it was at 600.
     assert {m: strikes.get(m) for m in range(3)} == {
         0: None,
-        1: ["STRIKE_24040", "STRIKE_24140"],
+        1: ["STRIKE_24040", "STRIKE_24140", "STRIKE_24200"],
         2: ["STRIKE_23992", "STRIKE_24112"],
     }
+
+
+def test_words_and_limits_of_fuel(pipeline: Pipeline):
+    """At a threshold itself the effect is neutral; a gamma of 0 is long; a baseline of 1e-6 a minute is none."""
+    edge = 1.9999999999999998e-05  # the double whose twentieth is 1e-6
+    assert edge / 20 == 1e-6
+    cases = {  # flows since the session start and over 20 min: effect, bucket, impulse
+        (-10_000.001, 0.0): ("AMPLIFY", "SHORT_GAMMA", None),
+        (-10_000.0, edge): ("NEUTRAL", "SHORT_GAMMA", None),
+        (-0.001, -edge): ("NEUTRAL", "SHORT_GAMMA", None),
+        (0.0, -40.0): ("NEUTRAL", "LONG_GAMMA", (2.0 + 2.0) / 2.0),
+        (10_000.0, 20.0): ("NEUTRAL", "LONG_GAMMA", 1.0),
+        (10_000.001, 2.0): ("DAMPEN", "LONG_GAMMA", 19.0),
+        (None, None): ("UNKNOWN", "UNKNOWN", None),
+    }
+    con = pipeline.con
+    flows = con.query("select * from silver.int_touch__gamma_flows limit 0").to_arrow_table().schema.names
+    known = con.query("select * from silver.observation_points limit 0").to_arrow_table().schema.names
+    points, rows = [], []
+    for k, (session, baseline) in enumerate(cases):
+        name = f"case {k}"
+        points.append(
+            {**dict.fromkeys(known), "observation_id": name, "asof_ns": OPEN_NS, "ratio_ts_ns": OPEN_NS - 5}
+        )
+        row = dict.fromkeys((f for f in flows if f.startswith("flow_")), None if session is None else 10.0)
+        row |= {"observation_id": name, "option_prints": 0 if session is None else 3, "flow_session": session}
+        rows.append(
+            row | {"flow_20m": baseline, "flows_max_input_ts_ns": None if session is None else OPEN_NS - 9}
+        )
+    pipeline.replace("observation_points", DATE, points)
+    pipeline.replace("int_touch__gamma_flows", DATE, rows)
+    pipeline.build(DATE, only=("feat_touch_fuel", "feat_touch_dealer_velocity"))
+    fuel = {row["observation_id"]: row for row in pipeline.rows("feat_touch_fuel", DATE)}
+    velocity = {row["observation_id"]: row for row in pipeline.rows("feat_touch_dealer_velocity", DATE)}
+    for k, expected in enumerate(cases.values()):
+        one, other = fuel[f"case {k}"], velocity[f"case {k}"]
+        assert (one["fuel_effect"], one["gamma_bucket"], other["gamma_flow_impulse"]) == expected
+        used = None if expected[0] == "UNKNOWN" else OPEN_NS - 5
+        assert (one["fuel_max_input_ts_ns"], other["dealer_velocity_max_input_ts_ns"]) == (used, used)
