@@ -221,7 +221,7 @@ def test_words_and_limits_of_fuel(pipeline: Pipeline):
         (-0.001, -edge): ("NEUTRAL", "SHORT_GAMMA", None),
         (0.0, -40.0): ("NEUTRAL", "LONG_GAMMA", (2.0 + 2.0) / 2.0),
         (10_000.0, 20.0): ("NEUTRAL", "LONG_GAMMA", 1.0),
-        (10_000.001, 2.0): ("DAMPEN", "LONG_GAMMA", 19.0),
+        (10_000.001, 40.0): ("DAMPEN", "LONG_GAMMA", 0.0),
         (None, None): ("UNKNOWN", "UNKNOWN", None),
     }
     con = pipeline.con
