@@ -5,6 +5,7 @@ followed here.
 """
 
 import ast
+import functools
 import hashlib
 import json
 from collections.abc import Iterable
@@ -58,7 +59,8 @@ def kernel_code(source: str, project: Path = PROJECT_DIR) -> dict[str, str]:
     return found
 
 
-def _imports(source: str, package: str = "") -> set[str]:
+@functools.lru_cache(maxsize=2_000)
+def _imports(source: str, package: str = "") -> frozenset[str]:
     """Names within ``physics`` that a module of ``package`` imports, and the packages that importing them runs."""
     names: set[str] = set()
     for item in ast.walk(ast.parse(source)):
@@ -70,7 +72,7 @@ def _imports(source: str, package: str = "") -> set[str]:
         elif isinstance(item, ast.Import):
             names.update(a.name for a in item.names)
     parents = {n[:i] for n in names for i, c in enumerate(n) if c == "."}
-    return {n for n in names | parents if n.split(".")[0] == "physics"}
+    return frozenset(n for n in names | parents if n.split(".")[0] == "physics")
 
 
 def _macro_code(model: dict, macros: dict) -> dict[str, str]:
