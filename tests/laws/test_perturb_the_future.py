@@ -20,7 +20,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
 from lake import params
@@ -118,11 +118,13 @@ def marked_long(*more: tuple) -> list:
     return [pytest.param(*one, marks=pytest.mark.long) for one in more]
 
 
-OBSERVED = [(11, "every kind"), *marked_long(*(((seed, "every kind"),) for seed in (1, 5, 17, 18)))]
+OBSERVED = [(11, "every kind"), *marked_long(((13, "every kind"),))]
 EVERY_SET = [
-    *OBSERVED,
-    (5, "overnight"),
-    *marked_long(((11, "atr"),), ((18, "overnight"),), ((5, "default"),), ((17, "default"),)),
+    (11, "every kind"),
+    (9, "overnight"),
+    *marked_long(
+        ((7, "every kind"),), ((18, "every kind"),), ((11, "atr"),), ((18, "overnight"),), ((3, "default"),)
+    ),
 ]
 
 
@@ -282,8 +284,13 @@ def examples(few: int, many: int) -> list:
 
 
 def hold(few_or_many: int, law: Callable[[dict], None]) -> None:
-    """Try the law on as many plans."""
-    checked = settings(max_examples=few_or_many, deadline=None, suppress_health_check=list(HealthCheck))
+    """Try the law on as many plans. One that breaks it is told as it is: to shrink it would build hundreds of days."""
+    checked = settings(
+        max_examples=few_or_many,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.explicit, Phase.reuse, Phase.generate),
+    )
     checked(given(plans())(law))()
 
 
@@ -381,51 +388,45 @@ OF_THE_POINT = {"level_kind_name", "direction", "direction_sign", "minutes_since
 
 @pytest.mark.parametrize("edit", list(EDITS))
 def test_each_feature_moves_with_its_past(world: World, edit: str):
-    """The market just before an observation is edited, and each feature that the edit is about shows it."""
+    """The market just before an observation is edited, and each feature that the edit is about shows it; or of one that
+    the first observation cannot show, for a base of 0, another one does."""
+    due = set(EDITS[edit])
     row = well_observed(world)
-    moved = set()
     for market, touches in edited(world.market, world.built["touches"], row, edit):
         world.observe(market, touches)
-        moved |= moved_columns(world, lambda now: now["observation_id"] == row["observation_id"])
-    assert EDITS[edit] - moved == set()
+        due -= moved_columns(world, lambda now: now["observation_id"] == row["observation_id"])
+    if due:
+        other = next(r for r in world.built["observation_features"] if all(r[k] is not None for k in due))
+        for market, touches in edited(world.market, world.built["touches"], row | other, edit):
+            world.observe(market, touches)
+            due -= moved_columns(world, lambda now: now["observation_id"] == other["observation_id"])
+    assert due == set()
+
+
+# What an observation has to see, more or less of it, for every edit to show.
+SEEN = ("barrier_observable", "barrier_depth_in_zone", "barrier_canceled", "barrier_filled", "wall_ratio")
+KNOWN_OF = (
+    *("tape_imbalance", "tape_price_slope_3s", "gamma_exposure", "atr", "sma_400_slope", "ofi_300s"),
+    *("mean_reversion_pressure_400", "dist_to_pm_high", "dist_to_or_high", "rel_vol_ratio", "velocity_20min"),
+    *("barrier_delta_liq_trend", "tape_imbalance_trend", "tape_velocity_trend"),
+)
 
 
 def well_observed(world: World) -> dict:
-    """An observation that sees depth, cancels and trades of both signs, options and averages, and neither a sweep nor a
-    wall of the book."""
-    there = (
-        "barrier_observable",
-        "barrier_depth_in_zone",
-        "barrier_canceled",
-        "wall_ratio",
-        "barrier_filled",
-    )
-    known = (
-        "tape_imbalance",
-        "tape_price_slope_3s",
-        "gamma_exposure",
-        "sma_400_slope",
-        "mean_reversion_pressure_400",
-    )
-    known = (
-        *known,
-        "atr",
-        "dist_to_pm_high",
-        "dist_to_or_high",
-        "rel_vol_ratio",
-        "velocity_20min",
-        "ofi_300s",
-    )
+    """A later attempt that sees depth, cancels and trades of both signs, options and averages, and neither a sweep nor
+    a wall of the book."""
     found = [
         row
         for row in world.built["observation_features"]
-        if all(row[k] for k in there)
-        and all(row[k] is not None for k in known)
+        if all(row[k] for k in SEEN)
+        and all(row[k] is not None for k in KNOWN_OF)
+        and row["attempt_index"] > 1
         and row["barrier_state"] != "WALL"
         and not row["sweep_detected"]
     ]
     assert found, "no observation of this world sees enough"
-    return found[0] | {"today": world.day.date, "rth_open_ns": world.day.session["rth_open_ns"]}
+    more = {"today": world.day.date, "rth_open_ns": world.day.session["rth_open_ns"]}
+    return found[0] | more
 
 
 def test_every_feature_is_moved_by_something(world: World):
