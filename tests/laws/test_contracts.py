@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 
 from ingest.dbn import ingest
 from ingest.ndjson import ingest_ndjson
-from ingest.simulator import market
+from ingest.simulator import faults, flat_files, futures_files, market
 from ingest.window_seal import seal_through
 from lake import atomic, commits, contracts, datasets, params, retention, rollup, runs, versions, windows
 from lake.contracts import BrokenContract
@@ -334,7 +334,8 @@ def test_a_version_stores_the_columns_that_its_contract_promises():
 def test_enums_are_those_of_the_writers():
     assert checked_in("simulation")["properties"]["profile"]["enum"] == list(get_args(market.Profile))
     simulated = checked_in("simulation")["properties"]["files"]["items"]["properties"]
-    assert tuple(simulated["schema"]["enum"]) == market.SCHEMAS
+    assert tuple(simulated["schema"]["enum"]) == (*futures_files.SCHEMAS, *flat_files.HEADERS)
+    assert all(re.fullmatch(simulated["fault"]["pattern"], name) for name in faults.FAULTS)
     entry = checked_in("experiments")["properties"]["experiments"]["items"]["properties"]
     assert tuple(entry["status"]["enum"]) == experiments.STATUSES
     scores = checked_in("experiment_metrics")["properties"]["results"]["items"]["properties"]
