@@ -252,7 +252,7 @@ def test_roll_ups_repeat_the_records(documents: dict[str, dict[str, Any]], lake:
         str(v) for v in bronze["contracts"][0].values()
     ]
 
-    (manifest,) = documents["version_manifest"].values()
+    manifest = documents["version_manifest"][MANIFEST]
     found = commits.read_partitions((lake / MANIFEST).parent)
     assert [(d["date"], d["rows"], d["content_digest"], d["status"]) for d in manifest["dates"]] == [
         (p.commit.date, p.commit.rows, p.commit.content_digest, p.status()["status"]) for p in found.values()
