@@ -132,13 +132,14 @@ def option_row(option: dict) -> dict:
         **{k: option[k] for k in (*kept, "opt_bid", "opt_ask")},
         "strike": Decimal(option["strike_milli"]) / 1000,
         "aggressor": option["stated_aggressor"],
+        "sequence": option["ordinal"],
     }
 
 
 def spy_row(spy: dict) -> dict:
     """A SPY print of the oracle as a row of bronze."""
     kept = ("ts_event_ns", "ordinal", "price", "size", "conditions", "correction")
-    return {**{k: spy[k] for k in kept}, "trade_id": str(spy["ordinal"])}
+    return {**{k: spy[k] for k in kept}, "trade_id": str(spy["ordinal"]), "sequence": spy["ordinal"]}
 
 
 def in_order(*streams: Iterable[dict]) -> list[dict]:
