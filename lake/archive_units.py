@@ -5,9 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
-from lake import atomic, commits, merge, replaced
+from lake import atomic, commits, merge, released, replaced
 from lake.archive import Entry, Unit
 from lake.archive_windows import window_folders
 from lake.bronze import BronzeFile, paths, visible_files
@@ -191,8 +189,7 @@ def _mark_built(partition: commits.Partition, file: Path, entry: Entry) -> None:
 def _must_stay(folder: Path, dataset: str) -> str | None:
     if dataset.startswith("gold/training"):
         return "gold training sets stay"
-    manifest = folder / "manifest.yaml"
-    if manifest.is_file() and yaml.safe_load(manifest.read_text()).get("status") == "released":
+    if released.state_of(folder) == "released":
         return "it is of a released version"
     return None
 

@@ -20,7 +20,7 @@ ENGINES = ("duckdb", "dbt-core", "dbt-duckdb", "numba", "numpy", "pyarrow")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 # What people may have changed since a manifest was written; a roll-up keeps it.
-KEPT = {"created_at": None, "status": "draft", "tags": [], "notes": ""}
+KEPT = {"created_at": None, "tags": [], "notes": ""}
 
 
 def intent(node: dict, param_set: params.ParamSet) -> dict[str, object]:
@@ -90,7 +90,8 @@ def write_manifest(
     files: dict[str, str],
     partitions: list[Partition],
 ) -> None:
-    """Write both files atomically. What was recorded before (``created_at``, ``status``, tags, notes) is kept.
+    """Write both files atomically. What was recorded before (``created_at``, tags, notes) is kept; the status is what
+    the version's records say.
 
     Once the version is released, so are the checkout and the engines that it was made by.
 
@@ -106,7 +107,7 @@ def write_manifest(
         "description": meaning["description"],
         "created_at": old["created_at"] or (partitions[0].commit.built_at if partitions else None),
         "created_by": "pipeline",
-        "status": old["status"] if state == "draft" else state,
+        "status": state,
         **{k: meaning[k] for k in ("parent_version", "source", "param_set", "features", "parameters")},
         "validation": _validation(meaning, partitions),
         "dates": [

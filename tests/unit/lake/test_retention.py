@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingest.compaction import compact
-from lake import atomic, bronze, commits, datasets, retention
+from lake import atomic, bronze, commits, datasets, released, retention
 from lake.archive_units import units
 from lake.digest import file_digest
 from lake.retention import Policy, PolicyError, Rules, load_rules
@@ -275,7 +275,7 @@ def test_training_sets_and_released_versions_stay(tmp_path):
     root = tmp_path / "lake_root"
     build(root, "gold/training_sets/stop_outcome/v1.0.0/train", OLD, [1])
     build(root, "silver/features/v1.0_x", OLD, [1])
-    (root / "lake/silver/features/v1.0_x/manifest.yaml").write_text("status: released\n")
+    released.write(root, "v1.0_x", [])
     assert [row.state for row in retention.archive(root, rules(), RUN)] == ["refused"] * 2
     found = retention.delete(root, rules(), RUN, yes=True)
     assert {row.problem for row in found} == {"gold training sets stay", "it is of a released version"}
