@@ -292,7 +292,8 @@ def detect(
     touching trade's time, ``touch_tick`` its tick. No levels or no trades give no rows.
     Bands, ratios and errors: `TouchMachine`. Source: spec market 5.5, readings 21.3 and 21.4.
     """
-    if trades.num_rows == 0 and np.size(es_spy_ratio) == 0:  # only stocks traded, in the evening of another date
+    # only stocks traded, in the evening of another date
+    if trades.num_rows == 0 and np.size(es_spy_ratio) == 0:
         return TOUCHES_SCHEMA.empty_table()
     machine = TouchMachine(
         MONITOR_BAND=MONITOR_BAND,

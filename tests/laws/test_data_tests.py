@@ -117,7 +117,14 @@ DEFECTS: dict[str, list[str]] = {
     "assert_option_prints_are_priced_in_bounds": [
         f"update silver.option_greeks set {words} where aggressor != 0"
         for words in (
-            *("iv = 0.005", "iv = 5.5", "iv = null", "gamma = -gamma", "delta = delta - 1", "delta = delta + 1"),
+            *(
+                "iv = 0.005",
+                "iv = 5.5",
+                "iv = null",
+                "gamma = -gamma",
+                "delta = delta - 1",
+                "delta = delta + 1",
+            ),
             *("dealer_gamma = -dealer_gamma", "dealer_gamma = null"),
         )
     ],

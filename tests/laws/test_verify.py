@@ -1,4 +1,4 @@
-"""`verify` builds a version again elsewhere: equal digests on any number of threads and without silver, else the names."""
+"""`verify` builds a version again elsewhere: equal digests on any number of threads, without silver, or the names."""
 
 import re
 import shutil
@@ -86,9 +86,7 @@ def test_late_bronze_and_other_code_are_named(project, lake, tmp_path):
     report = check(other, lake)
     assert not report.is_equal
     assert report.code == ["models/banded.sql"]
-    assert [name.split("/")[-2:] for name in report.bronze] == [
-        ["15", report.bronze[0].rpartition("/")[2]]
-    ]
+    assert [name.split("/")[-2:] for name in report.bronze] == [["15", report.bronze[0].rpartition("/")[2]]]
     assert report.bronze[0].endswith("(new)")
     differing = {(r.dataset.rpartition("/")[2], r.date) for r in report.rows if not r.is_equal}
     assert differing == {
@@ -99,7 +97,9 @@ def test_late_bronze_and_other_code_are_named(project, lake, tmp_path):
 
 
 def test_what_can_not_be_verified_is_told(project, lake):
-    with pytest.raises(verify.NotVerifiable, match=r"v9\.0_x has no manifest\.yaml .*, expected a built version"):
+    with pytest.raises(
+        verify.NotVerifiable, match=r"v9\.0_x has no manifest\.yaml .*, expected a built version"
+    ):
         verify.verify(lake, "v9.0_x", project_dir=project.folder)
     path = lake / FOLDER / "params.yaml"
     content = yaml.safe_load(path.read_text())
