@@ -191,7 +191,7 @@ def test_a_new_version_on_a_new_param_set_leaves_the_old_physics_alone(built, ot
         f"params={r['params_digest'][:8]}" for r in (resolved, default)
     }
     # Both together: neither computes anything.
-    out = other.dbt(lake, "run", "--select", *V1_0, "+touch_features.v1_2")
+    out = other.dbt(lake, "run", "--select", "+touch_features.v1_0", "+touch_features.v1_2")
     assert not re.search(r"\[[1-9]\d* of \d+ dates", out)
     assert files(lake) == before
     shown = json.loads(other.tickhouse(lake, "versions", "compare", VERSION, "v1.2_quick_barrier", "--json"))
