@@ -77,7 +77,7 @@ def quiet(size=50, until=240):
     return [Record(T0 + s * SECOND_NS, *book(size)) for s in range(0, until, 10)]
 
 
-def then(*sizes_by_step, trades=(), base=50):
+def then(*sizes_by_step, trades=(), base=50, **changed):
     """The quiet book, then states a second apart with other ask sizes; the row at `END`, ask defending."""
     records = quiet(base)
     at = T0 + 240 * SECOND_NS
@@ -85,7 +85,7 @@ def then(*sizes_by_step, trades=(), base=50):
         records.append(Record(at + step * SECOND_NS, *book(base, sizes=sizes)))
     records.append(replace(records[-1], ts=END - 30 * SECOND_NS))
     prints = [(at + k * SECOND_NS, *t) for k, t in enumerate(trades)]
-    return measure(records, prints, [(END, L, 1)])[0]
+    return measure(records, prints, [(END, L, 1)], **changed)[0]
 
 
 def values(row, *names):
@@ -129,6 +129,19 @@ def test_wall_and_both_absorptions():
     assert values(row, "state", "delta_liq", "churn") == ("ABSORPTION", 0, 196)
     row = then({L: 1}, {L: 50})
     assert values(row, "state", "churn") == ("NEUTRAL", 98)
+
+
+def test_a_limit_itself_is_neither_wall_nor_vacuum():
+    grown, pulled = ({L: 40}, {L: 400}), ({L: 60}, {L: 10, L + 1: 10, L + 2: 10})
+    for steps, limit, state, otherwise in (
+        (grown, "R_wall", "WALL", "ABSORPTION"),
+        (pulled, "R_vac", "VACUUM", "WEAK"),
+    ):
+        row = then(*steps)
+        ratio, delta = values(row, "replenishment_ratio", "delta_liq")
+        assert row["barrier_state"] == state
+        assert then(*steps, **{limit: ratio})["barrier_state"] == otherwise
+        assert then(*steps, F_thresh=abs(delta))["barrier_state"] == otherwise
 
 
 def test_an_iceberg_refills_inside_one_event():

@@ -131,6 +131,20 @@ def test_both_bounds_of_the_bracket_are_inside_it():
         assert np.isnan(implied_volatility(price, 600.0, 601.0, 30 * 1440 * MINUTE, True, RISK_FREE=RATE)[0])
 
 
+@pytest.mark.parametrize("sigma", [black_scholes.SIGMA_MIN, black_scholes.SIGMA_MAX])
+def test_a_root_exactly_on_a_bound_counts(sigma):
+    """Values that Newton's step from the bound leaves where it is, to the last bit."""
+    root_t, found = math.sqrt(1440 * MINUTE), []
+    s = sigma * root_t
+    for h in np.linspace(0.0, 2 * s, 50):
+        inverse = math.exp(0.5 * ((h / s) ** 2 + 0.25 * s * s))
+        value = (s - black_scholes._step(h, s, 0.0)) / math.sqrt(2 * math.pi) / inverse
+        if black_scholes._step(h, s, value) == s:
+            found.append(black_scholes._bracketed(h, value, s, root_t))
+    assert len(found) > 10
+    assert found == pytest.approx([s] * len(found), rel=1e-6)
+
+
 def test_at_the_money_of_the_forward_there_is_no_moneyness_to_start_from():
     years = 60 * MINUTE
     strike = 600.0 * math.exp(RATE * years)

@@ -108,6 +108,12 @@ def test_a_one_sided_state_is_a_missing_mid():
     assert row["velocity_1min"] is not None
     assert [row[f"velocity_{w}min"] for w in WINDOWS_MIN[1:]] == [None] * 4
     assert row_of(each_second(lambda t: None if t == 0 else 48_000))["velocity_1min"] is None
+    two_sided = each_second(lambda t: 48_000)
+    for side in ("bid", "ask"):
+        at = two_sided.column_names.index(f"{side}_size_00")
+        gone = two_sided.set_column(at, f"{side}_size_00", pa.array([1] * (LAGS - 1) + [0], pa.int32()))
+        assert row_of(two_sided)["velocity_1min"] == 0.0
+        assert row_of(gone)["velocity_1min"] is None
 
 
 def test_a_state_at_asof_is_not_known_and_one_just_before_is():

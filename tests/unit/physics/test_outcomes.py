@@ -100,6 +100,7 @@ def test_already_resolved_looks_from_the_touch_to_the_start_and_at_the_anchor():
     assert label(far, t0=U - 50 * SECOND_NS)["label_status"] == "already_resolved"
     assert label(far, t0=U - 50 * SECOND_NS + 1)["label_status"] == "ok"
     assert label(with_prints((-50, -80)), t0=U - 60 * SECOND_NS)["label_status"] == "already_resolved"
+    assert label(with_prints((-50, 79)), t0=U - 60 * SECOND_NS)["label_status"] == "ok"
     assert label(with_prints((-1, 80)), t0=U)["label_status"] == "already_resolved"
     assert label(with_prints((-1, 79)), t0=U)["label_status"] == "ok"
 
@@ -151,6 +152,8 @@ def test_refusals_and_nothing():
         label([], t0=U + 1)
     with pytest.raises(ValueError, match="direction_sign"):
         label([], sign=0)
+    with pytest.raises(ValueError, match="theta1_ticks > 0"):
+        label([], theta=(0, 1))
     with pytest.raises(ValueError, match="theta2_ticks > 0"):
         label([], theta=(1, 0))
     empty = first_passage(points_table([]), trades_table([]), LOOKFORWARD_MINUTES=8, GAP_S=60)
