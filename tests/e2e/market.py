@@ -133,13 +133,15 @@ def option_row(option: dict) -> dict:
         "strike": Decimal(option["strike_milli"]) / 1000,
         "aggressor": option["stated_aggressor"],
         "sequence": option["ordinal"],
+        "exchange": 302,
     }
 
 
 def spy_row(spy: dict) -> dict:
     """A SPY print of the oracle as a row of bronze."""
     kept = ("ts_event_ns", "ordinal", "price", "size", "conditions", "correction")
-    return {**{k: spy[k] for k in kept}, "trade_id": str(spy["ordinal"]), "sequence": spy["ordinal"]}
+    number = spy["ordinal"]
+    return {**{k: spy[k] for k in kept}, "trade_id": str(number), "sequence": number, "exchange": 4}
 
 
 def in_order(*streams: Iterable[dict]) -> list[dict]:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from ingest.dbn import ingest
-from lake import datasets, params
+from lake import contracts, datasets, params
 from lake.bronze import visible_files
 from lake.commits import read_partitions
 from tests.conftest import PROJECT_DIR
@@ -64,13 +64,18 @@ def oracle(realdata: Path) -> OracleDay:
     return OracleDay(session, "ESH4", real_hour.load_trades(folder), records, (), OVERNIGHT)
 
 
-@pytest.fixture(scope="module")
-def feature_columns() -> dict[str, dict]:
-    """Meta of the version's feature columns, by name, in order."""
+def feature_columns_of(version: str) -> dict[str, dict]:
+    """Meta of a version's feature columns, by name, in order."""
     path = PROJECT_DIR / "models" / "silver" / "market" / "sets" / "touch_features.yml"
     (model,) = yaml.safe_load(path.read_text())["models"]
-    metas = {c["name"]: c["config"]["meta"] for c in model["columns"]}
+    (found,) = [v for v in contracts.of_versions(model) if v["v"] == version]
+    metas = {c["name"]: c["config"]["meta"] for c in found["columns"]}
     return {name: meta for name, meta in metas.items() if meta["role"] == "feature"}
+
+
+@pytest.fixture(scope="module")
+def feature_columns() -> dict[str, dict]:
+    return feature_columns_of("1_0")
 
 
 def test_bronze_is_what_the_vendors_reader_says(lake: Path, files: list[Path]):
@@ -185,6 +190,18 @@ def test_features_are_finite_or_null_by_their_rule(
             value, rule = row[name], meta.get("null_when")
             due = rule is not None and NULL_WHEN[rule](name, row, oracle, point)
             assert (value is None) == due, f"{name} was {value!r}, its rule is NULL when {rule}: {row}"
+            assert not isinstance(value, float) or math.isfinite(value), name
+            assert value is None or "domain" not in meta or value in meta["domain"], name
+
+
+def test_every_feature_is_finite_or_null_for_a_reason(lake: Path):
+    columns = feature_columns_of("2_0")
+    found = rows(lake, "silver/features/v2.0_full_ensemble", DATE)
+    assert len(columns) == 126  # of the level and the 124, the two averages being reference
+    for row in found:
+        for name, meta in columns.items():
+            value = row[name]
+            assert value is not None or "null_when" in meta, name
             assert not isinstance(value, float) or math.isfinite(value), name
             assert value is None or "domain" not in meta or value in meta["domain"], name
 
