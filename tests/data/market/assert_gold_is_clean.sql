@@ -1,3 +1,4 @@
+{{ config(meta={'across_dates': true}) }}
 -- Training rows are the `ok` rows of dates whose front contract was the one that traded, each once, with features that
 -- end before the outcome begins. Everything else was kept out on purpose and must not come back by a join.
 with

@@ -1,5 +1,5 @@
--- Bands around a level lie in each other, so that a wider one never counts fewer, and what weighs in a band weighs among
--- all. A count that shrinks took a level twice or the wrong one; attempts count from 1.
+-- Bands around a level lie in each other, so that a wider one never counts fewer, and what weighs in a band weighs
+-- among all. A count that shrinks took a level twice or the wrong one; attempts count from 1.
 select params_digest, session_date, observation_id, level_stacking_2pt, level_stacking_5pt, level_stacking_10pt
 from {{ ref('observation_features') }}
 where

@@ -1,3 +1,4 @@
+{{ config(meta={'across_dates': true}) }}
 -- An observation is named by its event and stage alone, over all dates. Two of one name would be joined to each
 -- other's labels. The lake checks keys inside one partition; this looks across them.
 with

@@ -1,5 +1,5 @@
--- A volatility lies inside the bracket that it is sought in, gamma is never negative, and dealers take on the other side
--- of who started the print. A value outside was solved for another option or another side.
+-- A volatility lies inside the bracket that it is sought in, gamma is never negative, and dealers take on the other
+-- side of who started the print. A value outside was solved for another option or another side.
 select params_digest, session_date, ts_event_ns, ordinal, iv, iv_source, gamma, delta, dealer_gamma
 from {{ ref('option_greeks') }}
 where
