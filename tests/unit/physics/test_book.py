@@ -21,7 +21,16 @@ from book_kit import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from physics.book import BOOK_COLUMNS, STATES_SCHEMA, TAPE_SCHEMA, BookPass, book_states, book_tape, passes
+from physics.book import (
+    BOOK_COLUMNS,
+    STATES_SCHEMA,
+    TAPE_SCHEMA,
+    BookPass,
+    _merged,
+    book_states,
+    book_tape,
+    passes,
+)
 from physics.units import MS_NS, SECOND_NS, TICK_MANTISSA
 
 BIDS = tuple((100 - k, 10) for k in range(10))
@@ -164,6 +173,11 @@ def test_a_silence_longer_than_gap_s_breaks_and_any_record_ends_it():
     assert len(tape_of([first, exact])) == 1
     trade = Record(T0 + 30 * SECOND_NS, BIDS, ASKS, "T", 0)
     assert len(tape_of([first, trade, last])) == 1
+
+
+def test_gaps_that_meet_or_overlap_are_one():
+    starts, ends = _merged([(7, 9), (1, 2), (2, 4), (3, 4), (5, 6)])
+    assert [*zip(starts.tolist(), ends.tolist(), strict=True)] == [(1, 4), (5, 6), (7, 9)]
 
 
 def test_a_manifest_gap_breaks_between_the_records_it_overlaps():
