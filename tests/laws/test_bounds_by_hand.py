@@ -36,6 +36,23 @@ def test_thresholds_are_those_of_the_very_start_of_a_label(manifest: dict[str, A
     assert at["theta2_ticks"] > before["theta2_ticks"] + 1
 
 
+def test_a_print_at_the_instant_of_a_point_is_not_its_spot(manifest: dict[str, Any]):
+    """A touch on the grid is observed before the trade that makes it; the ratio of that very second holds."""
+    pipeline = Pipeline(manifest, load("default"))
+    trade = {"contract": "ESZ5", "sequence": 1, "size": 1, "aggressor": 1, "flags": 0}
+    prints = [(AT - 5, 24_000), (AT, 24_010)]
+    rows = [{**trade, "ts_event_ns": t, "ordinal": i, "tick": tick} for i, (t, tick) in enumerate(prints)]
+    pipeline.replace("stg_futures__trades", DATE, rows)
+    pipeline.replace("dim_front_month", DATE, [{"contract": "ESZ5"}])
+    pipeline.replace("dim_es_spy_ratio", DATE, ratios((AT - SECOND_NS, 10.0), (AT, 11.0)))
+    pipeline.replace("touches", DATE, [{"event_id": "a", "level_tick": 24_010, "ts_ns": AT}])
+    pipeline.build(DATE, only=("observation_points",))
+    first, *later = sorted(pipeline.rows("observation_points", DATE), key=lambda row: row["asof_ns"])
+    assert (first["asof_ns"], first["spot_tick"], first["spot_ts_ns"]) == (AT, 24_000, AT - 5)
+    assert {row["spot_tick"] for row in later} == {24_010}
+    assert {row["es_spy_ratio"] for row in (first, *later)} == {11.0}
+
+
 def test_a_cluster_goes_on_at_its_limits_and_not_beyond(manifest: dict[str, Any]):
     """As long after the attempt before, and as far from it, as the parameters say; by the ratio of that very second."""
     params = load("default")
@@ -81,6 +98,34 @@ def test_the_front_contract_of_the_first_session_and_of_those_after_it(manifest:
         pipeline.build(date, only=("dim_front_month",))
         (found,) = pipeline.rows("dim_front_month", date)
         assert (found["contract"], found["selection"]) == (expected, selection), date
+
+
+def test_running_levels_stand_at_every_minute_up_to_the_close(manifest: dict[str, Any]):
+    """From the end of the first bar of regular hours on, extremes a minute later; averages whenever there are some."""
+    pipeline = Pipeline(manifest, load("default"))
+    opened, closed = SESSION["rth_open_ns"], SESSION["rth_close_ns"]
+    bar = {"contract": "ESZ5", "bar_s": 60, "volume": 1}
+    bars = [
+        {**bar, "bar_start_ns": t, "bar_end_ns": t + MINUTE_NS}
+        | {"high_tick": high, "low_tick": high - 20, "close_tick": high, "notional_ticks": high}
+        for t, high in ((opened - MINUTE_NS, 24_100), (opened, 24_010))
+    ]
+    pipeline.replace("ohlcv", DATE, bars)
+    pipeline.replace("dim_front_month", DATE, [{"contract": "ESZ5"}])
+    sums = {"sum_200_ticks": 200 * 24_000, "sum_400_ticks": None}
+    pipeline.replace("int_bars__averages", DATE, [{"bar_end_ns": opened, **sums}])
+    pipeline.replace("dim_es_spy_ratio", DATE, ratios((opened, 10.0)))
+    pipeline.build(DATE, only=("int_levels__running", "levels"))
+    for kind, first, tick in (
+        ("VWAP", opened + MINUTE_NS, 24_010),
+        ("SESSION_HIGH", opened + 2 * MINUTE_NS, 24_010),
+        ("SESSION_LOW", opened + 2 * MINUTE_NS, 23_990),
+        ("SMA_200", opened, 24_000),
+    ):
+        found = [row for row in pipeline.rows("levels", DATE) if row["level_kind_name"] == kind]
+        at = [row["valid_from_ns"] for row in found]
+        assert sorted(at) == [*range(first, closed, MINUTE_NS)], kind
+        assert {row["level_tick"] for row in found} == {tick}, kind
 
 
 def test_a_users_level_reaches_into_the_session_or_is_not_of_it(manifest: dict[str, Any]):

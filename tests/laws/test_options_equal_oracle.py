@@ -113,6 +113,15 @@ def test_prints_out_of_order_are_refused() -> None:
         by_kernel(session, trades, backwards, ratios)
 
 
+def test_copies_of_prints_are_worth_what_each_is() -> None:
+    """Equal keys are in order; and there are more prints than are solved together."""
+    session, trades, found, ratios = world(0)
+    once = by_kernel(session, trades, found, ratios)
+    many = by_kernel(session, trades, [row for row in found for _ in range(30)], ratios)
+    assert once.num_rows < 600 < many.num_rows
+    assert many.equals(once.take([row for row in range(once.num_rows) for _ in range(30)]))
+
+
 def test_nothing_priced_depends_on_what_comes_later() -> None:
     """The rows before an instant are the same without every print and trade at or after it."""
     session, trades, found, ratios = world(3)

@@ -115,6 +115,13 @@ def test_validity_is_half_open():
     assert touches([at(1, 13), at(1.9, 0)], levels) == [(1.9, 0, -1)]
 
 
+def test_a_row_of_no_length_is_none():
+    """A level that is said to be elsewhere for no time has not moved, and stays armed."""
+    lives = [(L, 0, 20), (L + 50, 20, 20), (L, 20, 40)]
+    levels = levels_table([("VWAP", 7, k, T0 + a * SECOND_NS, T0 + b * SECOND_NS) for k, a, b in lives])
+    assert touches([at(1, 13), at(25, 0)], levels) == [(25, 0, -1)]
+
+
 def test_the_interval_only_filters_what_is_emitted():
     trades = [at(1, 13), at(2, 0), at(10, 13), at(40, 13), at(41, 0)]
     assert touches(trades, emit_from_ns=T0 + 41 * SECOND_NS) == [(41, 0, -1)]
