@@ -15,7 +15,7 @@ from lake.params import canonical_json
 from lake.paths import PROJECT_DIR
 
 # The machinery that every model passes through: it is tested on its own and says nothing of one dataset's content.
-MACHINERY = {"ref", "source", "on_build_dates", "dataset_columns"}
+MACHINERY = {"ref", "source", "on_build_dates", "on_due_dates", "dataset_columns"}
 
 
 def sha256_text(text: str) -> str:

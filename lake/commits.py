@@ -138,9 +138,19 @@ def mark_archived(partition: Partition, file: Path, sha256: str, content_hash: s
     return Partition(partition.folder, commit)
 
 
-def mark(partition: Partition, ok: bool, error: str | None, run_id: str) -> None:
-    """Record the verdict of the data tests beside the commit that it is about."""
-    status = {"status": "ok" if ok else "failed", "error": error, "run_id": run_id}
+def mark(
+    partition: Partition, ok: bool, error: str | None, run_id: str, tests_digest: str | None = None
+) -> None:
+    """Record the verdict of the data tests beside the commit that it is about.
+
+    ``tests_digest`` says which tests passed on it, so that they need not read it again; None says nothing of that.
+    """
+    status = {
+        "status": "ok" if ok else "failed",
+        "error": error,
+        "tests_digest": tests_digest,
+        "run_id": run_id,
+    }
     atomic.write_json(_status_path(partition.folder, partition.commit), status)
 
 

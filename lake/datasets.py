@@ -39,7 +39,9 @@ def read(
 
     tables = []
     for partition in found:
-        table = pq.read_table(partition.file, columns=wanted, partitioning=None)
+        # Not `pq.read_table`, which imports pandas.
+        table = pq.ParquetFile(partition.file).read(wanted)
+        table = table if wanted is None else table.select(wanted)
         date = pa.array([partition.commit.date] * table.num_rows, pa.string()).cast(pa.date32())
         tables.append(table.add_column(0, pa.field("session_date", pa.date32()), date))
     return pa.concat_tables(tables)

@@ -17,6 +17,7 @@ from lake import (
     bronze,
     code,
     commits,
+    data_tests,
     params,
     plan,
     publish,
@@ -43,6 +44,10 @@ class _Run:
     started_at: str = ""
     published: dict[str, set[tuple[str | None, str]]] = field(default_factory=dict)
     judged: bool = False
+    # By data test, the dates that it reads (None: all); by dataset, its untested dates and the digest of its tests.
+    due: dict[str, list[str] | None] = field(default_factory=dict)
+    untested: dict[str, set[str]] = field(default_factory=dict)
+    tests_digests: dict[str, str] = field(default_factory=dict)
 
 
 class Plugin(BasePlugin):
@@ -309,6 +314,32 @@ class Plugin(BasePlugin):
         self._roll_up(node, job["job"]["version"])
         self._release(node)
 
+    # -- data tests --------------------------------------------------------------------------------------------------
+
+    def _op_due(self, job: dict) -> None:
+        """The dates that a data test reads of a relation: None for all, also of what is no dataset."""
+        test, graph = job["test"], job["graph"]
+        uid = test["unique_id"]
+        if uid not in self.run.due:
+            self.run.due[uid] = data_tests.due_dates(test, graph, lambda node: self._untested(node, graph))
+        read = (graph["nodes"].get(parent) for parent in test["depends_on"]["nodes"])
+        if any(node and plan.is_dataset(node) and node["alias"] == job["relation"] for node in read):
+            job["dates"] = self.run.due[uid]
+
+    def _untested(self, node: dict, graph: dict) -> set[str]:
+        """By now the run has built the dataset: its tests come after it."""
+        uid = node["unique_id"]
+        if uid not in self.run.untested:
+            self.run.untested[uid] = data_tests.untested(self.root, node, self._tests_digest(node, graph))
+        return self.run.untested[uid]
+
+    def _tests_digest(self, node: dict, graph: dict) -> str:
+        uid = node["unique_id"]
+        if uid not in self.run.tests_digests:
+            tests = data_tests.of_dataset(node, graph)
+            self.run.tests_digests[uid] = data_tests.digest(tests, graph, _macros())
+        return self.run.tests_digests[uid]
+
     # -- the end of a run --------------------------------------------------------------------------------------------
 
     def _op_end(self, job: dict) -> None:
@@ -322,7 +353,8 @@ class Plugin(BasePlugin):
                     tests.setdefault(uid, set()).add(node["unique_id"])
         ran = {r.node.unique_id: str(r.status) for r in job["results"] if r.node.resource_type == "test"}
         failed = {uid for uid, status in ran.items() if status in ("fail", "error")}
-        passed = {uid for uid, status in ran.items() if status in ("pass", "warn")}
+        warned = {uid for uid, status in ran.items() if status == "warn"}
+        passed = warned | {uid for uid, status in ran.items() if status == "pass"}
         for uid, node in graph["nodes"].items():
             mine = tests.get(uid, set())
             published = uid in self.run.published
@@ -330,9 +362,11 @@ class Plugin(BasePlugin):
                 continue
             if mine & failed:
                 names = sorted(graph["nodes"][test]["name"] for test in mine & failed)
-                self._mark(node, f"data tests failed: {', '.join(names)}")
+                self._mark(node, f"data tests failed: {', '.join(names)}", dates=self._read_by(mine & failed))
             elif mine <= passed:  # some passed and the rest didn't run: nothing is known that wasn't
-                self._mark(node, None)
+                # A warning is told by every run until it is mended, so its dates are read by every run.
+                tested = None if mine & warned else self._tests_digest(node, graph)
+                self._mark(node, None, tests_digest=tested, dates=self._read_by(mine))
             self._roll_up(node, self._version(node, graph, job["param_set"]))
         job["judged"] = self.run.judged
         if job["command"] == "build":
@@ -360,13 +394,22 @@ class Plugin(BasePlugin):
             started_at=self.run.started_at,
         )
 
-    def _mark(self, node: dict, error: str | None) -> None:
-        verdict = {"status": "failed" if error else "ok", "error": error}
+    def _read_by(self, tests: set[str]) -> set[str] | None:
+        """The dates that any of some data tests read, None for all."""
+        read = [self.run.due.get(test) for test in tests]
+        return set().union(*read) if read and None not in read else None
+
+    def _mark(
+        self, node: dict, error: str | None, *, dates: set[str] | None, tests_digest: str | None = None
+    ) -> None:
+        """The verdict on the dates that its tests have read; what they said of others stands."""
+        verdict = {"status": "failed" if error else "ok", "error": error, "tests_digest": tests_digest}
         found = commits.read_partitions(self.root / "lake" / plan.dataset_folder(node))
         for partition in found.values():
-            status = partition.status()
-            if {k: status[k] for k in verdict} != verdict:
-                commits.mark(partition, error is None, error, self.run.run_id)
+            if dates is None or partition.commit.date in dates:
+                status = partition.status()
+                if {k: status.get(k) for k in verdict} != verdict:
+                    commits.mark(partition, error is None, error, self.run.run_id, tests_digest)
 
     # -- versions ----------------------------------------------------------------------------------------------------
 

@@ -592,7 +592,12 @@ _OK_HAS_NO_ERROR: Schema = {
 
 def _dataset_status() -> Schema:
     schema = {
-        **_record(status=_enum("ok", "failed"), error=_or_null(TEXT), run_id=RUN_ID),
+        **_record(
+            status=_enum("ok", "failed"),
+            error=_or_null(TEXT),
+            tests_digest=_or_null(SHA256),
+            run_id=RUN_ID,
+        ),
         **_OK_HAS_NO_ERROR,
     }
     return _file(

@@ -1,8 +1,25 @@
-{# A dataset under construction sees its parents on the dates it may read, and in its own param set. Everything else
-   (tests, docs, shells, unit tests) sees them whole. #}
+{# A dataset under construction sees its parents on the dates it may read, and in its own param set; a data test of
+   `dbt build` sees the dates that it has not passed on yet. Everything else (`dbt test`, docs, shells, unit tests) sees
+   them whole. #}
 {% macro ref() %}
   {% set relation = builtins.ref(*varargs, **kwargs) %}
+  {% if execute and model is defined and model.resource_type == 'test' %}
+    {% do return(on_due_dates(relation)) %}
+  {% endif %}
   {% do return(on_build_dates(relation)) %}
+{% endmacro %}
+
+
+{% macro on_due_dates(relation) %}
+  {% set job = {'op': 'due', 'test': model, 'graph': graph, 'relation': relation.identifier, 'dates': none} %}
+  {% if flags.WHICH == 'build' and not flags.FULL_REFRESH %}
+    {% do adapter.store_relation('lake', relation, [], '', '', job) %}
+  {% endif %}
+  {% if job.dates is none %}
+    {% do return(relation) %}
+  {% endif %}
+  {% set condition = "date in ('" ~ job.dates | join("', '") ~ "')" if job.dates else 'false' %}
+  {% do return(relation.incorporate(external='(select * from ' ~ relation.render() ~ ' where ' ~ condition ~ ')')) %}
 {% endmacro %}
 
 

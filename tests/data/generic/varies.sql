@@ -1,6 +1,7 @@
 {# No feature is constant, and none repeats another value by value: either would be weight without information. NULL is a
    value. Fewer than 1,000 rows prove nothing and pass (spec/market.md 8). #}
 {% test varies(model) %}
+    {{- config(meta={'across_dates': true}) }}
     {%- set node = (graph.nodes if execute else {}).values() | selectattr('resource_type', 'equalto', 'model')
         | selectattr('alias', 'equalto', model.identifier) | first -%}
     {%- set features = [] -%}

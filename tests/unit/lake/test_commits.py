@@ -124,8 +124,8 @@ def test_a_verdict_is_about_one_commit(tmp_path):
         "status": "failed",
         "error": "not tested since it was built; run `dbt build`",
     }
-    commits.mark(partition, True, None, "r")
-    assert partition.status() == {"status": "ok", "error": None, "run_id": "r"}
+    commits.mark(partition, True, None, "r", "e" * 64)
+    assert partition.status() == {"status": "ok", "error": None, "tests_digest": "e" * 64, "run_id": "r"}
     commits.mark(partition, False, "data tests failed: x", "r")
     assert partition.status()["error"] == "data tests failed: x"
     assert publish(tmp_path, OLD, "a" * 64).status()["status"] == "failed"
