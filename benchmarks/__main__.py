@@ -163,11 +163,15 @@ def order_flow(scratch: Path, share: float, runs: int) -> Measured:
     ofi = bench_physics.bench_ofi(silver, day["trades"], runs=runs)
     moves = bench_physics.bench_kinematics(silver, day["trades"], runs=runs)
     return [
-        Figure("order_flow", "OFI of 10 levels a second, CPU against a scan of its columns", one["ratio"], 2.5),
+        Figure(
+            "order_flow", "OFI of 10 levels a second, CPU against a scan of its columns", one["ratio"], 2.5
+        ),
         Figure("order_flow", "the same, peak memory, MB", one["peak_mb"], 600),
         Figure("order_flow", "the same of three days, peak memory, MB", three["peak_mb"], 600),
         Figure("order_flow", "OFI of 2,000 points, CPU against a scan of the tape", ofi["ratio"], 2.5),
-        Figure("order_flow", "kinematics of 2,000 points, CPU against a scan of the tape", moves["ratio"], 1.0),
+        Figure(
+            "order_flow", "kinematics of 2,000 points, CPU against a scan of the tape", moves["ratio"], 1.0
+        ),
     ], {"cells": one, "cells_of_three_days": three, "points": ofi, "kinematics": moves}
 
 
@@ -204,7 +208,9 @@ def gamma(scratch: Path, share: float, runs: int) -> Measured:
     found = bench_gamma.bench(scratch / "gamma", rows=int(bench_gamma.ROWS * share), runs=runs)
     exposure, flows = found["exposure"]["ratio"], found["flows"]["ratio"]
     return [
-        Figure("gamma", "dealer gamma by strike and minute, CPU against a scan of its columns", exposure, 2.0),
+        Figure(
+            "gamma", "dealer gamma by strike and minute, CPU against a scan of its columns", exposure, 2.0
+        ),
         Figure("gamma", "gamma flows near 2,000 points, CPU against a scan of their columns", flows, 3.5),
     ], found
 
@@ -219,17 +225,37 @@ def bars(scratch: Path, share: float, runs: int) -> Measured:
     ], found
 
 
-def days(scratch: Path, share: float, runs: int) -> Measured:
-    from benchmarks import bench_lake  # noqa: PLC0415
-    from ingest.dbn import ingest as land  # noqa: PLC0415
+def whole_day(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_build  # noqa: PLC0415
 
-    span = tuple(date(2025, 10, d) for d in (6, 7, 8, 9, 10))
-    root = simulated(scratch, share / 8, span)
-    land(root, [root / "raw" / "dbn"])
-    found = bench_lake.bench_days(root, scratch, runs=runs)
+    root = bench_build.landed(scratch / "whole_day", (DAY,), share, SEED)
+    found = bench_build.whole_day(root, scratch)
+    print(f"the whole day against a scan of its inputs: {found['ratio']:.1f}", file=sys.stderr)
+    return [Figure("whole_day", "a day from bronze to v2.0, peak memory, MB", found["peak_mb"], 1500)], found
+
+
+def days(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_build  # noqa: PLC0415
+
+    weekdays = tuple(d for n in range(14) if (d := date(2025, 10, 6) + timedelta(n)).weekday() < 5)
+    root = bench_build.landed(scratch / "days", weekdays, share / 8, SEED)
+    found = bench_build.days(root, scratch, runs=runs)
     return [
-        Figure("days", "build of 1 → 4 days, time exponent (fixed cost taken off)", found["exponent"], 1.1),
-        Figure("days", "the same, peak memory of 4 against 1", found["memory_ratio"], 1.3),
+        Figure("days", "build of 1 → 8 days, time exponent (fixed cost taken off)", found["exponent"], 1.05),
+        Figure("days", "the same, peak memory of 8 against 1", found["memory_ratio"], 1.2),
+    ], found
+
+
+def again(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_build  # noqa: PLC0415
+
+    weekdays = tuple(DAY + timedelta(n) for n in range(4))
+    found = bench_build.again(
+        bench_build.landed(scratch / "again", weekdays, share / 40, SEED), scratch, runs=runs
+    )
+    return [
+        Figure("again", "dbt run with nothing new, CPU against dbt parse", found["run_over_parse"], 2.0),
+        Figure("again", "dbt build with nothing new, CPU against dbt parse", found["build_over_parse"], 4.0),
     ], found
 
 
@@ -305,7 +331,9 @@ BENCHES: dict[str, Callable[[Path, float, int], Measured]] = {
         gamma,
         bars,
         rivals,
+        whole_day,
         days,
+        again,
         commit,
     )
 }
