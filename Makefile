@@ -84,6 +84,16 @@ bench: .venv/.bench-stamp ## benchmarks: a table here, JSON in benchmarks/result
 contracts: .venv/.stamp ## write contracts/ anew from the model YAML
 	@$(BIN)/python -m lake.contracts
 
+# pip 23 doesn't take `name[extra]` for the pin of `name` that another package asks for: each has a plain twin.
+define PLAIN_PINS
+import pathlib, re, sys
+lock = pathlib.Path(sys.argv[1])
+pins = re.split(r"\n(?=\S)", lock.read_text().rstrip("\n"))
+both = [twin for pin in pins for twin in dict.fromkeys((pin, re.sub(r"^([\w.-]+)\[[^\]]+\]==", r"\1==", pin)))]
+lock.write_text("\n".join(both) + "\n")
+endef
+export PLAIN_PINS
+
 lock: ## resolve requirements*.in into their locks, with hashes and without any registry's address
 	@set -e; uv=$$(command -v uv || true); \
 	if [ -z "$$uv" ]; then \
@@ -92,4 +102,5 @@ lock: ## resolve requirements*.in into their locks, with hashes and without any 
 	fi; \
 	compile() { "$$uv" pip compile "$$1.in" --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-strip-extras --no-emit-index-url --no-header $$2 -o "$$1.lock"; }; \
-	compile requirements; compile requirements-bench "--constraint requirements.lock"
+	compile requirements; compile requirements-bench "--constraint requirements.lock"; \
+	$(PYTHON) -c "$$PLAIN_PINS" requirements.lock

@@ -46,6 +46,13 @@ def test_every_pin_is_exact_and_hashed(name: str):
     assert (loose, bare) == ([], [])
 
 
+def test_a_pin_with_extras_has_a_plain_twin():
+    """Without it pip takes any version where another package asks for the plain name, and then refuses the lock."""
+    pins = [pin for pin, _ in entries(lock("requirements"))]
+    plain = {(pin.name, str(pin.specifier)) for pin in pins if not pin.extras}
+    assert [str(pin) for pin in pins if pin.extras and (pin.name, str(pin.specifier)) not in plain] == []
+
+
 def test_what_is_compared_with_has_the_pins_of_everything_else():
     """Both locks are installed into one environment."""
     pins, benched = (
