@@ -18,6 +18,14 @@ Position = tuple[int, int, int]
 
 @njit([(I64, I64, I64)], cache=True)
 def _first_disorder(ts, sequence, ordinal):
+    n = ts.size - 1
+    t, s, o, t_next, s_next, o_next = ts[:n], sequence[:n], ordinal[:n], ts[1:], sequence[1:], ordinal[1:]
+    bad = 0
+    for i in range(n):  # every pair without a branch: the compiler takes many at a time
+        later = (s_next[i] < s[i]) | ((s_next[i] == s[i]) & (o_next[i] < o[i]))
+        bad |= np.int64((t_next[i] < t[i]) | ((t_next[i] == t[i]) & later))
+    if bad == 0:
+        return -1
     for i in range(1, ts.size):
         if ts[i] > ts[i - 1]:
             continue

@@ -35,27 +35,71 @@ POINT_COLUMNS = ("observation_id", "asof_ns", "level_tick")
 TRADE_COLUMNS = ("ts_event_ns", "tick", "size", "aggressor")
 
 
-@njit([types.UniTuple(types.float64, 2)(I64, I32, types.int64, types.int64)], cache=True)
-def _slope(ts, tick, first, last):
-    """(slope in ticks per ns, 1) of rows [first, last), or (0, 0) with fewer than two distinct times.
+_LOW_BITS = 18
+_LOW = 2**_LOW_BITS - 1
+"""Times of a window, below 2**36 ns (68.7 s) from its start, are two words of 18 bits: products of words then add up
+exactly for 2**27 prints.
+"""
 
-    Times and ticks are measured from the first row as integers, so prints a nanosecond apart keep their
-    distance.
+
+@njit([types.float64(types.int64, types.int64)], cache=True)
+def _joined(high, low):
+    """high * 2**18 + low, rounded once where the high word leaves room, else where ``low`` is nothing against it."""
+    if abs(high) < 2**44:
+        return np.float64((high << _LOW_BITS) + low)
+    return np.float64(high) * 2.0**_LOW_BITS + np.float64(low)
+
+
+@njit([types.void(I64, I32, *(types.int64,) * 4, types.int64[::1])], cache=True)
+def _add_prints(ts, tick, first, last, origin_ns, origin_tick, sums):
+    """Add prints [first, last) to the sums of `_slope`: of the words u and v of their times and the ticks p, and of uu,
+    uv, vv, up and vp. Integers throughout, so that the compiler takes many prints at a time.
     """
-    if last - first < 2 or ts[first] == ts[last - 1]:
-        return 0.0, 0.0
-    n = last - first
-    sum_t = sum_p = 0
-    for i in range(first, last):
-        sum_t += ts[i] - ts[first]
-        sum_p += tick[i] - tick[first]
-    mean_t, mean_p = sum_t / n, sum_p / n
-    sxx = sxy = 0.0
-    for i in range(first, last):
-        dt = (ts[i] - ts[first]) - mean_t
-        sxx += dt * dt
-        sxy += dt * ((tick[i] - tick[first]) - mean_p)
-    return sxy / sxx, 1.0
+    u_sum = v_sum = p_sum = uu = uv = vv = up = vp = 0
+    times, prices = ts[first:last], tick[first:last]
+    for i in range(times.size):  # from 0: no look for an index from the end
+        t = times[i] - origin_ns
+        u, v, p = (t >> _LOW_BITS) & _LOW, t & _LOW, prices[i] - origin_tick
+        u_sum += u
+        v_sum += v
+        p_sum += p
+        uu += u * u
+        uv += u * v
+        vv += v * v
+        up += u * p
+        vp += v * p
+    sums[0] += u_sum
+    sums[1] += v_sum
+    sums[2] += p_sum
+    sums[3] += uu
+    sums[4] += uv
+    sums[5] += vv
+    sums[6] += up
+    sums[7] += vp
+
+
+@njit([types.float64(types.int64, types.int64[::1])], cache=True)
+def _slope(n, sums):
+    """Least-squares slope, ticks per ns, of ``n`` prints of at least two times from their sums.
+
+    Centred at the whole part of the mean, word by word, which is exact; what the fraction still adds is small.
+    """
+    u_sum, v_sum, p_sum, uu, uv, vv, up, vp = sums
+    mean = ((u_sum << _LOW_BITS) + v_sum) // n
+    u, v, p = mean >> _LOW_BITS, mean & _LOW, p_sum // n
+    t_left, p_left = ((u_sum - n * u) << _LOW_BITS) + v_sum - n * v, p_sum - n * p
+    uu += u * (n * u - 2 * u_sum)
+    uv += n * u * v - u * v_sum - v * u_sum
+    vv += v * (n * v - 2 * v_sum)
+    up += n * u * p - u * p_sum - p * u_sum
+    vp += n * v * p - v * p_sum - p * v_sum
+    upper = np.float64(uu) * 2.0**36
+    if (
+        uu < 2**26
+    ):  # all close by: where the upper word just changes, the parts nearly cancel, so they stay whole
+        upper, uv = 0.0, (uu << (_LOW_BITS - 1)) + uv
+    sxx = upper + _joined(2 * uv, vv)
+    return (_joined(up, vp) - t_left * (p_left / n)) / (sxx - t_left * (t_left / n))
 
 
 @njit(
@@ -76,44 +120,48 @@ def _measure(
     """
     for p in range(asof.size):
         end = np.searchsorted(ts, asof[p], side="left")
-        first = np.searchsorted(ts, asof[p] - window_ns, side="left")
-        buy = sell = 0
-        best = best_sign = best_notional = 0
-        sign = prints = contracts = notional = 0
-        low = high = 0
-        previous = 0
-        for i in range(first, end + 1):
-            if i < end:
-                a = np.int64(aggressor[i])
-                if a == 0 or abs(tick[i] - level_tick[p]) > band[p]:
-                    continue
-                if a > 0:
-                    buy += size[i]
-                else:
-                    sell += size[i]
-                if sign == a and ts[i] - previous <= sweep_gap_ns:
-                    prints += 1
-                    contracts += size[i]
-                    notional += np.int64(tick[i]) * size[i]
-                    low = min(low, tick[i])
-                    high = max(high, tick[i])
-                    previous = ts[i]
-                    continue
-            if (
-                prints >= 2 and contracts >= sweep_min and low != high and contracts >= best
-            ):  # the later wins a tie
-                best, best_sign, best_notional = contracts, sign, notional
-            if i < end:
-                sign, prints, contracts = a, 1, np.int64(size[i])
-                notional = np.int64(tick[i]) * size[i]
-                low = high = np.int64(tick[i])
-                previous = ts[i]
-        whole[p, 0], whole[p, 1] = buy, sell
-        whole[p, 2], whole[p, 3], whole[p, 4] = best_sign, best, best_notional
+        first = np.searchsorted(ts[:end], asof[p] - window_ns, side="left")
+        level, reach = level_tick[p], band[p]
+        # A sweep is looked for at every print, since contracts only grow along its run. Masks, not branches:
+        # which side prints next is a guess.
+        times, prices, sizes, signs = ts[first:end], tick[first:end], size[first:end], aggressor[first:end]
+        total = buy = 0
+        best, best_at = sweep_min, -1
+        contracts = differs = sign = previous = previous_tick = np.int64(0)
+        for i in range(times.size):
+            a, t, price = np.int64(signs[i]), times[i], np.int64(prices[i])
+            if a == 0 or abs(price - level) > reach:
+                continue
+            n = np.int64(sizes[i])
+            goes_on = -np.int64((sign == a) & (t - previous <= sweep_gap_ns))
+            contracts = (contracts & goes_on) + n
+            differs = (differs | (price ^ previous_tick)) & goes_on
+            sign, previous, previous_tick = a, t, price
+            total += n
+            buy += n & -np.int64(a > 0)
+            if contracts >= best and differs != 0:  # the later wins a tie
+                best, best_at = contracts, i
+        whole[p, 0], whole[p, 1] = buy, total - buy
+        if best_at >= 0:
+            whole[p, 2], whole[p, 3] = signs[best_at], best
+            left = best
+            for i in range(best_at, -1, -1):  # back to the start of its run
+                if signs[i] != 0 and abs(prices[i] - level) <= reach:
+                    left -= sizes[i]
+                    whole[p, 4] += np.int64(prices[i]) * sizes[i]
+                if left <= 0:
+                    break
         earliest = first
+        sums = np.zeros(8, np.int64)
+        origin_ns = asof[p] - SLOPE_S[2] * SECOND_NS
+        since = end
         for k in range(3):
-            start = np.searchsorted(ts, asof[p] - SLOPE_S[k] * SECOND_NS, side="left")
-            real[p, k], real[p, 3 + k] = _slope(ts, tick, start, end)
+            start = np.searchsorted(ts[:end], asof[p] - SLOPE_S[k] * SECOND_NS, side="left")
+            if start < since:
+                _add_prints(ts, tick, start, since, origin_ns, tick[end - 1], sums)
+                since = start
+            if end > start and ts[start] < ts[end - 1]:
+                real[p, k], real[p, 3 + k] = _slope(end - start, sums), 1.0
             whole[p, 6 + k] = end - start
             earliest = min(earliest, start)
         whole[p, 5] = ts[end - 1] if end > earliest else -1

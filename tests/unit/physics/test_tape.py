@@ -170,6 +170,26 @@ def twin(trades, asof, level):
     return row
 
 
+WORD = 2**18  # ns: sums of times are kept in words of this size
+
+
+@pytest.mark.parametrize("spread_ns", [1, 3, WORD, 20 * WORD, 10_000 * WORD, 59 * SECOND_NS])
+@pytest.mark.parametrize("seed", range(8))
+def test_slopes_are_exact_at_every_spread_of_times(spread_ns, seed):
+    """Prints within a few nanoseconds up to a minute, around an instant where the word of their time changes."""
+    rng = np.random.default_rng(seed)
+    middle = ASOF - 60 * SECOND_NS + WORD * (int(rng.integers(1, 59 * SECOND_NS // WORD)))
+    spread = rng.integers(-spread_ns, spread_ns + 1, int(rng.integers(2, 300)))
+    times = sorted(min(max(middle + int(d), ASOF - 60 * SECOND_NS), ASOF - 1) for d in [-1, 1, *spread])
+    if seed % 2:
+        times = sorted([*times, ASOF - 60 * SECOND_NS, ASOF - 1])
+    trades = [(t, LEVEL + int(rng.integers(-40, 41)), 1, 1) for t in times]
+    row, wanted = measure(trades)[0], twin(trades, ASOF, LEVEL)
+    for name in (f"tape_price_slope_{w}s" for w in (3, 15, 60)):
+        exact = wanted[name]
+        assert row[name] == (exact if exact is None else pytest.approx(exact, rel=1e-12)), name
+
+
 def same(got, wanted):
     for name, value in wanted.items():
         if isinstance(value, float):
