@@ -180,7 +180,7 @@ def tape(scratch: Path, share: float, runs: int) -> Measured:
 
     found = bench_physics.bench_tape(_physics_day(scratch, share)["trades"], runs=runs)
     return [
-        Figure("tape", "tape of 2,000 points, CPU against a scan of the trades", found["ratio"], 5.0)
+        Figure("tape", "tape of 2,000 points, CPU against a scan of the trades", found["ratio"], 2.0)
     ], found
 
 

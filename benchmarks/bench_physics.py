@@ -391,7 +391,7 @@ def bench_kinematics(
 
 
 def bench_tape(trades: Path, *, points: int = 2_000, runs: int = 3, threads: int = 1) -> dict[str, float]:
-    """All tape columns of ``points`` points against a scan of the trades (bar 2 for slopes, 5 for sweeps)."""
+    """All tape columns of ``points`` points against a scan of the trades (bar 2, with the sweeps)."""
     con = connect(threads)
     where = observation_points(trades, points)
     columns = ("ts_event_ns", "sequence", "ordinal", "tick", "size", "aggressor")
