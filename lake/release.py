@@ -6,7 +6,7 @@ Source: spec/market.md 11.3; architecture D5.
 from collections.abc import Mapping
 from pathlib import Path
 
-from lake import commits, plan, released, versions
+from lake import commits, plan, released, variance, versions
 from lake.locks import Locks
 from lake.paths import stage_dir
 
@@ -21,7 +21,8 @@ def release(root: Path, version: str, graph: Mapping, macros: Mapping) -> None:
     """Release ``version`` as the project in ``graph`` and ``macros`` (dbt's) made it.
 
     It needs at least one date; each date, of the training table too, must have passed its data tests, and none of
-    them, nor of what they are made from, may be due: a release says which code and params its dates come from.
+    them, nor of what they are made from, may be due: a release says which code and params its dates come from. No
+    feature may be constant or another's copy.
     Releasing again changes nothing. Raises NotReleasable.
     """
     nodes = version_nodes(graph, version)
@@ -79,6 +80,13 @@ def _check(root: Path, version: str, nodes: list[dict], graph: Mapping, macros: 
                 f"has {len(failed)} of {len(found)} dates in {node['alias']} that are not ok, the first is {date}: "
                 f"{error}; {again}",
             )
+    files = [p.file for p in commits.read_partitions(root / "lake" / plan.dataset_folder(nodes[0])).values()]
+    if faults := variance.silent(files, _features(nodes[0])):
+        raise _refusal(
+            version,
+            f"has {len(faults)} features that say nothing: {'; '.join(faults[:5])}"
+            f"{f' and {len(faults) - 5} more' if len(faults) > 5 else ''}; build more dates, or leave them out",
+        )
     for node in _with_ancestors(nodes, graph):
         planned = plan.plan(root, node, graph, macros, selected=[n["unique_id"] for n in nodes])
         there = {(p.commit.params_digest, p.commit.date) for p in _committed(planned)}
@@ -91,6 +99,15 @@ def _check(root: Path, version: str, nodes: list[dict], graph: Mapping, macros: 
                 f"is not what its code, params and inputs would make now: {planned.dataset} has {len(due)} dates to "
                 f"be built anew, the first is {due[0]}; {again}",
             )
+
+
+def _features(node: dict) -> list[str]:
+    """Columns whose role is feature."""
+    metas = {
+        c["name"]: {**(c.get("meta") or {}), **(c.get("config", {}).get("meta") or {})}
+        for c in node["columns"].values()
+    }
+    return [name for name, meta in metas.items() if meta.get("role") == "feature"]
 
 
 def _without(planned: plan.Plan, dates: list[str]) -> str | None:

@@ -365,6 +365,19 @@ def test_what_can_not_be_released_is_told(project, tmp_path):
     assert (root / FOLDER / "_metadata" / "release.json").read_bytes() == before
 
 
+def test_a_feature_that_says_nothing_is_told(original, tmp_path, monkeypatch):
+    root = tmp_path / "fresh"
+    make_bronze(root, map(day, DATES))
+    assert original.build(root).ok
+    monkeypatch.setattr(release.variance, "LEAST_ROWS", 1)
+    monkeypatch.setattr(release, "_features", lambda _: ["scaled", "params_digest"])
+    with pytest.raises(
+        release.NotReleasable, match="1 features that say nothing: params_digest is the same in every"
+    ):
+        release.release(root, VERSION, original.graph(), original.macros())
+    assert released.state(root, VERSION) == "draft"
+
+
 def test_another_version_is_told(original, lake):
     told = r"version was 'v9.0_x', expected one that this project makes: v1\.0_a"
     with pytest.raises(release.NotReleasable, match=told):
