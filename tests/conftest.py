@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 PROJECT_DIR = Path(__file__).resolve().parents[1]
 
@@ -15,6 +15,10 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(PROJECT_DIR / ".numba_cache"))
 # the same in every run, so that a failure belongs to the change that shows it.
 settings.register_profile("tickhouse", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("tickhouse"), derandomize=True, print_blob=True)
+# Whether there is a failure at all, the same in every run (`test_mutants`).
+settings.register_profile(
+    "fails", settings.get_profile("tickhouse"), derandomize=True, phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile("ci" if os.environ.get("CI") else "tickhouse")
 
 

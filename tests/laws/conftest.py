@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """manifest.json of the whole project, every SQL model compiled, over an empty lake."""
+def manifest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """manifest.json of the whole project, every SQL model compiled, over an empty lake; or another one, where a law is
+    tried on it (`test_mutants`)."""
+    if given := getattr(request.config, "given_manifest", None):
+        return given
     folder: Path = tmp_path_factory.mktemp("compiled")
     dbt.invoke(["compile"], root=folder / "lake_root", target="lint", target_path=folder / "target")
     return json.loads((folder / "target" / "manifest.json").read_text(encoding="utf-8"))
