@@ -33,7 +33,6 @@ LIMITED = ["sh", "-c", f'ulimit -t {CPU_S}; exec "$@"', "sh"]
 SURVIVORS = Path(__file__).with_name("surviving_mutants.yml")
 NO_KERNELS = {"__init__", "columns", "units"}  # arrays and constants
 QUICKLY = ["-x", "-q", "-m", "not long and not realdata", "-p", "no:cacheprovider"]
-QUICKLY += ["--hypothesis-profile=fails"]
 UNIT, LAWS = "tests/unit/physics/test_", "tests/laws/test_"
 KILLERS = {  # where a kernel has no unit tests of its own name, or not these alone
     "asof": [f"{UNIT}barrier.py", f"{UNIT}ofi.py"],
@@ -157,7 +156,7 @@ class Copy:
             **os.environ, "PYTHONPATH": str(self.folder), "NUMBA_DISABLE_JIT": "1", "PYTHONDONTWRITEBYTECODE": "1",
         }  # fmt: skip
         done = subprocess.run(
-            [*LIMITED, sys.executable, "-m", "pytest", *QUICKLY, test],
+            [*LIMITED, sys.executable, "-m", "pytest", *QUICKLY, "--hypothesis-profile=fails", test],
             cwd=self.folder,
             env=environment,
             capture_output=True,
