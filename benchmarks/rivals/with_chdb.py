@@ -12,7 +12,7 @@ from physics.units import SECOND_NS
 CHUNK = 1_000_000  # records of the book at a time
 LOOK_BACK = 32  # records in which the state before a chunk is found
 NONE = -(2**31)
-STEPS = 14  # of Newton's method; all prints take them
+STEPS = 24  # of Newton's method; all prints take them
 SIGMA_DEFAULT = 0.2
 SO_FAR = "rows between unbounded preceding and current row"
 
@@ -273,14 +273,18 @@ class ClickHouse:
                     toFloat64(greatest(least(start, 5 * root_t), 0.01 * root_t)) as first,
                     arrayFold((s, x) -> {step}, range({STEPS}), first) / root_t as iv
                 from (
-                    select *, growth * spot as forward, log(spot / strike) + {d.RISK_FREE} * years as l,
+                    select *, spot + spot * growth as forward, log1p((spot - strike) / strike) + rt as l,
                         sqrt(years) as root_t,
-                        least(price * growth, price * growth + if(right = 'C', 1, -1) * (strike - forward)) as value
+                        least(
+                            price + price * growth,
+                            price + sign * (strike - spot) + (price - sign * spot) * growth
+                        ) as value
                     from (
                         select ts_event_ns, ordinal, option_symbol, strike_milli, right, price, size, aggressor,
                             spot_tick * 0.25 / {d.ES_SPY} as spot, strike_milli / 1000 as strike,
+                            if(right = 'C', 1, -1) as sign,
                             greatest({d.EXPIRY_NS} - ts_event_ns, {60 * SECOND_NS}) / {bench_options.YEAR_NS} as years,
-                            exp({d.RISK_FREE} * years) as growth
+                            {d.RISK_FREE} * years as rt, rt + rt * rt / 2 + rt * rt * rt / 6 as growth
                         from {self._with_spot(self.day.options)}
                     )
                 )
