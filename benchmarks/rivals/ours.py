@@ -37,7 +37,7 @@ select * from (
 class Ours:
     def __init__(self, day: d.Day) -> None:
         self.day = day
-        self.con: duckdb.DuckDBPyConnection = connect(threads=2)
+        self.con: duckdb.DuckDBPyConnection = connect(threads=1)
         self.changes: list[pa.RecordBatch] = []
         self.states: list[pa.RecordBatch] = []
         self.prints = pa.table({})
@@ -54,10 +54,10 @@ class Ours:
         return {name: table[name].to_numpy() for name in table.column_names}
 
     def book(self) -> dict[str, np.ndarray]:
-        records = stream(self.con, self.day.book, book.BOOK_COLUMNS, 65_536)
+        records = stream(self.con, self.day.book, book.BOOK_COLUMNS)
         for rows in book.passes(records, gap_s=60, grid_ms=100, want_bbo=False):
-            self.changes.append(rows.tape)
-            self.states.append(rows.states)
+            self.changes.append(_kept(rows.tape))
+            self.states.append(_kept(rows.states))
         states, changes = pa.Table.from_batches(self.states), pa.Table.from_batches(self.changes)
         ofi, ofi_1 = states["ofi"].to_numpy(), states["ofi_l1"].to_numpy()
         delta, tick = changes["delta"].to_numpy().astype(np.int64), changes["tick"].to_numpy()
@@ -122,3 +122,8 @@ class Ours:
         found = kinematics.kinematics(self.day.points, self.states, grid_ms=100)
         names = [f"{what}_{w}min" for w in d.FIT_MIN for what in ("velocity", "acceleration", "jerk")]
         return {name: found[name].to_numpy() for name in names}
+
+
+def _kept(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A copy of its rows alone: a batch of a pass stands on buffers of its largest size, which a stream gives back."""
+    return pa.concat_batches([batch, batch.slice(0, 0)])
