@@ -1,0 +1,77 @@
+"""Macros of the execution domain against the vectors of spec/execution.md 2.4 and against Python."""
+
+import json
+import uuid
+from decimal import Decimal
+
+import duckdb
+import pytest
+
+from tests.fixtures.macros import macro
+
+NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "tickhouse/execution")
+TOKEN = "3b9a684993da6bdd6f11d0941519e576a4bddef3ac0c0630ddfe2e1054313084"  # noqa: S105 (an execution token)
+
+
+def value(sql: str, **named: object) -> object:
+    return duckdb.execute(f"select {sql}", named).fetchone()[0]
+
+
+def test_the_golden_token_gives_its_ids():
+    text = "1|123|STOP_LOSS|88200.00000000|1"
+    assert value(macro("sha256_hex", f"'{text}'")) == TOKEN
+    execution_id = value(macro("uuid5", f"'execution|1|{TOKEN}'"))
+    assert execution_id == uuid.UUID("9240b994-7937-5391-95dd-595de00d6d1d")
+    sample_id = value(macro("uuid5", f"'sample|stop_outcome|v1.0.0|{execution_id}'"))
+    assert sample_id == uuid.UUID("25a2a863-b2c7-5287-a201-bf6c6aa75ebe")
+
+
+def test_uuid5_equals_pythons_for_any_name():
+    names = [f"anomaly|{n}|tökén|{n * n}" for n in range(300)] + ["", "'|"]
+    made = duckdb.execute(
+        f"select {macro('uuid5', 'name')} from (select unnest($names) as name)", {"names": names}
+    )
+    assert [row[0] for row in made.fetchall()] == [uuid.uuid5(NAMESPACE, name) for name in names]
+    assert value(macro("uuid5", "cast(null as varchar)")) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "rounded"),
+    [
+        ("0.22675736961451248", "0.2268"),
+        ("0.00025", "0.0002"),  # a half by its shortest text
+        ("-0.05341880341880342", "-0.0534"),
+        ("1e12", "999999.9999"),
+        ("-1e12", "-999999.9999"),
+        ("'infinity'", "999999.9999"),
+    ],
+)
+def test_percent_points_round_to_even_and_stay_in_their_type(number, rounded):
+    assert value(macro("percent_points", f"cast({number} as double)")) == Decimal(rounded)
+
+
+@pytest.mark.parametrize("nothing", ["null", "'nan'"])
+def test_percent_points_of_nothing_are_null(nothing):
+    assert value(macro("percent_points", f"cast({nothing} as double)")) is None
+
+
+def test_json_is_lifted_in_one_parse():
+    payload = {
+        "fee": "0.1",
+        "flag": True,
+        "age": 30,
+        "nothing": None,
+        "fills": [{"price": "1.5", "qty": 2}, {}],
+    }
+    sql = macro("json_struct", "$p", ["fee", "flag", "age", "nothing", "absent", {"fills": ["price", "qty"]}])
+    assert value(sql, p=json.dumps(payload)) == {
+        "fee": "0.1",
+        "flag": "true",
+        "age": "30",
+        "nothing": None,
+        "absent": None,
+        "fills": [{"price": "1.5", "qty": "2"}, {"price": None, "qty": None}],
+    }
+    assert value(sql, p='{"fills": "none"}')["fills"] is None
+    assert value(macro("json_text", "$p", "age"), p=json.dumps(payload)) == "30"
+    assert value(macro("json_text", "$p", "nothing"), p=json.dumps(payload)) is None
