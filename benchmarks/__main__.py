@@ -316,6 +316,16 @@ def windows(scratch: Path, share: float, runs: int) -> Measured:
     ], {**found, "peak_mb": peaks}
 
 
+def retrieval(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_retrieval  # noqa: PLC0415
+
+    found = bench_retrieval.bench(rows=int(share * bench_retrieval.ROWS), runs=runs)
+    return [
+        Figure("retrieval", "one query of 100,000 x 50, time against faiss flat", found["ratio"], 1.5),
+        Figure("retrieval", "queries whose neighbours differ from faiss", found["queries_that_differ"], 0),
+    ], found
+
+
 BENCHES: dict[str, Callable[[Path, float, int], Measured]] = {
     f.__name__: f
     for f in (
@@ -330,6 +340,7 @@ BENCHES: dict[str, Callable[[Path, float, int], Measured]] = {
         options,
         gamma,
         bars,
+        retrieval,
         rivals,
         whole_day,
         days,

@@ -4,6 +4,7 @@ A vector is the numeric features, NULL as the median, z-scored by the statistics
 These are of training sessions only: a query of a session that the index knows, or of an earlier one, is refused.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,7 +99,8 @@ class Index:
         kept = [list(names).index(c) for c in scaling.columns]
         columns = {f: table[f].to_pylist() for f in FILTERS}
         dictionaries = {f: sorted({v for v in columns[f] if v is not None}) for f in FILTERS}
-        codes = np.array([[_code(dictionaries[f], v) for v in columns[f]] for f in FILTERS], dtype=np.int32).T
+        numbered = {f: {None: _MISSING, **{v: i for i, v in enumerate(dictionaries[f])}} for f in FILTERS}
+        codes = np.array([[numbered[f][v] for v in columns[f]] for f in FILTERS], dtype=np.int32).T
         order = np.lexsort([codes[:, i] for i in reversed(range(len(FILTERS)))])
         session = datasets.session_dates(table)
         cluster = _clusters(table, session)
@@ -146,7 +148,7 @@ class Index:
                 "earlier sessions only; build the index from sessions before the scored one"
             )
         for n_filters in (4, 3, 2, 1):
-            first, last = self._run([filters.get(f) for f in FILTERS[:n_filters]])
+            first, last = self._runs.get(tuple(filters.get(f) for f in FILTERS[:n_filters]), (0, 0))
             if last - first >= k:
                 break
         if last - first < MIN_ROWS:
@@ -155,19 +157,21 @@ class Index:
         places, distances = self._nearest(wanted, first, last, k)
         return self._told(places, distances, FILTERS[n_filters:])
 
-    def _run(self, wanted: Sequence[object]) -> tuple[int, int]:
-        """First and one past the last row that agrees with the first filters."""
-        first, last = 0, len(self.rows)
-        for i, value in enumerate(wanted):
-            column = self.codes[first:last, i]
-            code = _code(self.dictionaries[FILTERS[i]], value)
-            if code == _UNSEEN:
-                return first, first
-            first, last = (
-                first + np.searchsorted(column, code, "left"),
-                first + np.searchsorted(column, code, "right"),
-            )
-        return int(first), int(last)
+    @cached_property
+    def _runs(self) -> dict[tuple, tuple[int, int]]:
+        """First and one past the last row by the values of the first filters: of one of them, of two, …"""
+        runs = {(): (0, len(self.rows))}
+        for n_filters in range(1, len(FILTERS) + 1):
+            changes = np.flatnonzero((np.diff(self.codes[:, :n_filters], axis=0) != 0).any(axis=1)) + 1
+            bounds = [0, *changes.tolist(), len(self.rows)]
+            for first, last in itertools.pairwise(bounds):
+                codes = self.codes[first, :n_filters].tolist()
+                of_run = zip(FILTERS, codes, strict=False)
+                runs[tuple(None if c == _MISSING else self.dictionaries[f][c] for f, c in of_run)] = (
+                    first,
+                    last,
+                )
+        return runs
 
     def _nearest(self, wanted: np.ndarray, first: int, last: int, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Places and distances of the ``k`` nearest of rows [first, last) under the caps, nearest first.
@@ -227,7 +231,7 @@ class Index:
 
 
 _ARRAYS = ("codes", "vectors", "rows", "session", "cluster", "outcome", "strength")
-_MISSING, _UNSEEN = -1, -2
+_MISSING = -1  # NULL agrees with NULL alone
 
 
 def numeric_features(contract: datasets.Contract, names: Sequence[str] | None = None) -> list[str]:
@@ -244,13 +248,6 @@ def numbers(table: pa.Table, names: Sequence[str]) -> np.ndarray:
     encoded = datasets.encode(table, names, {})
     columns = [encoded[n].to_numpy(zero_copy_only=False) for n in names]
     return np.column_stack(columns).astype(float) if columns else np.zeros((table.num_rows, 0))
-
-
-def _code(dictionary: list, value: object) -> int:
-    """NULL agrees with NULL alone, and a value that no row has with none."""
-    if value is None:
-        return _MISSING
-    return dictionary.index(value) if value in dictionary else _UNSEEN
 
 
 def _clusters(table: pa.Table, session: np.ndarray) -> np.ndarray:
