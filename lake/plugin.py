@@ -93,7 +93,12 @@ class Plugin(BasePlugin):
                 job["tables"].append({"schema": seed["schema"], "identifier": seed["alias"]})
         self.files = bronze.visible_files(self.root)
         shared = bronze.shared_hours(self.files)
-        for source in graph["sources"].values():
+        for source in sources.in_order(graph):
+            if base := source["meta"].get("over"):
+                select = views.derived_view(source, sources.by_name(graph, base))
+                name = f"{source['schema']}.{source['identifier']}"
+                job["sql"].append(f"create or replace view {name} as {select}")
+                continue
             keys = (
                 source["source_meta"]["keys"] if "keys" in source["source_meta"] else source["meta"]["keys"]
             )
@@ -112,7 +117,7 @@ class Plugin(BasePlugin):
             windowed = {
                 s["name"]: s["meta"].get("windows")
                 for s in graph["sources"].values()
-                if s["meta"].get("holds") != "rejects"
+                if s["meta"].get("holds") != "rejects" and not s["meta"].get("over")
             }
             last = sources.last_at(self.root, windowed, self.files)
             job["sql"].append(views.landed_table(last))

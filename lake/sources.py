@@ -54,7 +54,7 @@ def declared(project_dir: Path = PROJECT_DIR) -> list[Source]:
         for source in yaml.safe_load(path.read_text(encoding="utf-8")).get("sources", []):
             for table in source["tables"]:
                 meta = table.get("meta") or table.get("config", {}).get("meta", {})
-                if meta.get("holds") == "rejects":  # nothing has to come there
+                if meta.get("holds") == "rejects" or meta.get("over"):  # nothing has to come there
                     continue
                 # A table's own limits, null for none, stand in place of the source's.
                 limits = (source.get("config") or {}) | (table.get("config") or {})
@@ -70,6 +70,21 @@ def declared(project_dir: Path = PROJECT_DIR) -> list[Source]:
                     )
                 )
     return sorted(found, key=lambda s: s.name)
+
+
+def in_order(graph: dict) -> list[dict]:
+    """The sources of dbt's graph, those that are landed first, a view over another one after it."""
+
+    def depth(source: dict) -> int:
+        base = source["meta"].get("over")
+        return 1 + depth(by_name(graph, base)) if base else 0
+
+    return sorted(graph["sources"].values(), key=depth)
+
+
+def by_name(graph: dict, name: str) -> dict:
+    """The source of this name."""
+    return next(s for s in graph["sources"].values() if s["name"] == name)
 
 
 def _seconds(limit: dict | None) -> int | None:

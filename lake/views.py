@@ -168,6 +168,15 @@ def window_view(root: Path, source: dict, keys: list[str], paths: list[Path]) ->
     return " union all ".join(selects)
 
 
+def derived_view(source: dict, base: dict) -> str:
+    """SELECT over the relation of another source: a column is what its ``meta.is`` says, by default its namesake, of
+    the rows that the source's ``meta.where`` picks."""
+    written = {n: c.get("meta", {}).get("is", quote(n)) for n, c in source["columns"].items()}
+    listed = ", ".join(f"cast({written[n]} as {t}) as {quote(n)}" for n, t in columns(source))
+    where = source["meta"].get("where", "true")
+    return f"select {listed} from {base['schema']}.{base['identifier']} where {where}"
+
+
 def landed_table(last_at: dict[str, datetime.datetime]) -> str:
     """SQL of ``bronze.landed``, by which dbt judges the freshness of a source: one row for each.
 

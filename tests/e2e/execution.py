@@ -19,7 +19,8 @@ import duckdb
 import pyarrow as pa
 
 from ingest.window_schema import WINDOW_SCHEMAS
-from lake.views import columns, literal, quote
+from lake import sources
+from lake.views import columns, derived_view, literal, quote
 from tests.conftest import PROJECT_DIR
 from tests.e2e.in_memory import _in_order
 
@@ -61,11 +62,18 @@ class ExecutionPipeline:
             if node["resource_type"] == "seed":
                 self._seed(node)
         self.sources = {s["name"]: dict(columns(s)) for s in manifest["sources"].values()}
+        # A source's relation, by its name; `over` another one it is a view.
+        self.relations = {s["name"]: s["identifier"] for s in manifest["sources"].values()}
+        self.derived = [s for s in sources.in_order(manifest) if s["meta"].get("over")]
+        derived = {s["name"] for s in self.derived}
         for name, declared in self.sources.items():
-            if name not in WINDOW_SCHEMAS:  # nothing is landed of it
+            if name not in WINDOW_SCHEMAS and name not in derived:  # nothing is landed of it
                 listed = ", ".join(f"cast(null as {t}) as {quote(n)}" for n, t in declared.items())
                 self.con.execute(f"create view bronze.{name} as select {listed} where false")
         self.land()
+        for source in self.derived:
+            base = sources.by_name(manifest, source["meta"]["over"])
+            self.con.execute(f"create view bronze.{source['identifier']} as {derived_view(source, base)}")
 
     def land(self, *, provisional: Mapping[str, Sequence[str]] | None = None, **rows: Rows) -> None:
         """Put these rows into bronze, by source, in place of all that was there.
@@ -85,7 +93,7 @@ class ExecutionPipeline:
                 f"cast({quote(n)} as {t}) as {quote(n)}" for n, t in self.sources[name].items()
             )
             self.con.execute(
-                f"create or replace view bronze.{name} as select {listed} from landed_{name} "
+                f"create or replace view bronze.{self.relations[name]} as select {listed} from landed_{name} "
                 "where getvariable('landed_date') is null or date = getvariable('landed_date')"
             )
             self.con.execute(f"set variable provisional_{name} = {literal((provisional or {}).get(name))}")
@@ -159,12 +167,16 @@ class ExecutionPipeline:
 
     def _by_date(self, node: dict, code: str) -> None:
         """Staging that says no date of its rows: one bronze date after the other."""
-        sources = [u.rsplit(".", 1)[-1] for u in node["depends_on"]["nodes"] if u.startswith("source.")]
-        assert sources, f"{node['alias']} gives no column `date`; all dates are built in one pass"
+        landed = [
+            self.relations[u.rsplit(".", 1)[-1]]
+            for u in node["depends_on"]["nodes"]
+            if u.startswith("source.")
+        ]
+        assert landed, f"{node['alias']} gives no column `date`; all dates are built in one pass"
         dates = sorted(
             {
                 d
-                for s in sources
+                for s in landed
                 for (d,) in self.con.execute(f"select distinct date from bronze.{s}").fetchall()
             }
         )
