@@ -7,6 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from lake import immutable
+
 
 def fsync_file(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
@@ -25,6 +27,7 @@ def make_dirs(folder: Path) -> None:
     """Create a folder with its parents, durably: each new entry is synced in the folder that holds it."""
     if folder.is_dir():
         return
+    immutable.refuse(folder)
     make_dirs(folder.parent)
     folder.mkdir(exist_ok=True)
     fsync_dir(folder.parent)
@@ -35,12 +38,14 @@ def replace(src: Path, dst: Path) -> None:
 
     Only the folder of ``dst`` is synced: should ``src`` come back after a power loss, it is a stage file again.
     """
+    immutable.refuse(dst)
     os.replace(src, dst)
     fsync_dir(dst.parent)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a small file whole or not at all; the temporary stands beside it as ``._tmp-*``."""
+    immutable.refuse(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, name = tempfile.mkstemp(prefix="._tmp-", dir=path.parent)
     try:

@@ -5,6 +5,7 @@ The SQL is DuckDB's; models read it through the macro ``records``.
 
 from pathlib import Path
 
+from lake import training_sets
 from lake.views import literal, quote
 
 Columns = dict[str, tuple[str, str]]  # name: (SQL type, expression over the record)
@@ -86,4 +87,4 @@ def _select(shown: Columns, source: str | None) -> str:
     return f"(select {listed} from {source})"
 
 
-RELATIONS = {"experiments": experiments, "rebuilds": rebuilds}
+RELATIONS = {"experiments": experiments, "rebuilds": rebuilds, **training_sets.RELATIONS}

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lake import archive as archives
-from lake import atomic
+from lake import atomic, immutable
 from lake.archive import Unit
 from lake.archive_units import units
 from lake.commits import now_utc
@@ -203,6 +203,7 @@ def _delete(root: Path, unit: Unit, rules: Rules, copies: archives.Copies, run_i
             return _row(unit, "refused", str(error))
         row = _row(unit, "deleted")
         for path in unit.deletes:
+            immutable.refuse(path)
             _log_deletion(root, path, entry, run_id)
             path.unlink(missing_ok=True)
         return row

@@ -13,8 +13,7 @@
     {% for table in job.tables %}
       {% do adapter.cache_added(api.Relation.create(database=target.database, type='table', **table)) %}
     {% endfor %}
-    {# Plain views stand over sources only, so their order does not matter. #}
-    {% for node in graph.nodes.values() if node.resource_type == 'model' and node.config.materialized == 'view' %}
+    {% for node in plain_views() %}
       {% call statement('register', auto_begin=false) %}
         create or replace view {{ node.schema }}.{{ node.alias }} as {{ render(node.raw_code) }}
       {% endcall %}
@@ -39,4 +38,22 @@
       {% endcall %}
     {% endfor %}
   {% endif %}
+{% endmacro %}
+
+
+{# Models that are plain views, each after the views that it reads. #}
+{% macro plain_views() %}
+  {% set views = graph.nodes.values() | selectattr('resource_type', 'equalto', 'model')
+      | selectattr('config.materialized', 'equalto', 'view') | list %}
+  {% set waiting = views | map(attribute='unique_id') | list %}
+  {% set ordered = [] %}
+  {% for round in views %}
+    {% for node in views if node.unique_id in waiting %}
+      {% if node.depends_on.nodes | select('in', waiting) | list | length == 0 %}
+        {% do ordered.append(node) %}
+        {% do waiting.remove(node.unique_id) %}
+      {% endif %}
+    {% endfor %}
+  {% endfor %}
+  {% do return(ordered) %}
 {% endmacro %}

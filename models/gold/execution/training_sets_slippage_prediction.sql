@@ -1,0 +1,16 @@
+{{ config(materialized='view') }}
+
+select
+    -- keys
+    samples.sample_id,
+    samples.client_id,
+    samples.symbol,
+    samples.version,
+    samples.split,
+    samples.date,
+
+    -- measures
+    samples.features,
+    samples.label,
+    samples.metadata
+from {{ records('training_sets_slippage_prediction') }} as samples
