@@ -13,18 +13,33 @@ ranked as (
     select
         *,
         row_number() over (
-            partition by transaction_id
+            partition by date, client_id, transaction_id
             order by loaded_at, row_hash, source_file
         ) as arrival_order,
-        count(*) over (partition by transaction_id) as landed_rows,
-        min(row_hash) over (partition by transaction_id)
-        != max(row_hash) over (partition by transaction_id) as has_conflict
+        count(*) over (partition by date, client_id, transaction_id) as landed_rows,
+        min(row_hash) over (partition by date, client_id, transaction_id)
+        != max(row_hash) over (partition by date, client_id, transaction_id) as has_conflict
     from landed
+
+),
+
+answered as (
+
+    select
+        *,
+        coalesce(exchange_time, executed_at, created_at) as event_time,
+        {{ json_struct('raw_response', [
+            'orderId', 'id', 'tradeId', 't', 'executedQty', 'cummulativeQuoteQty', 'cumQuote', 'income',
+            {'fills': ['tradeId']},
+        ]) }} as answer
+    from ranked
+    where arrival_order = 1
 
 )
 
 select
     -- keys
+    date,
     transaction_id,
 
     -- what came
@@ -58,6 +73,22 @@ select
     executed_at,
     exchange_time,
 
+    -- out of the exchange's answer
+    coalesce(
+        answer.tradeid,
+        -- an order has an id of its own, a trade says its order's beside it
+        case when answer.orderid is not null then answer.id end,
+        answer.t,
+        nullif(cast(answer.fills as varchar), '[]')
+    ) as trade_key,
+    {{ decimal_text('answer.executedqty') }} as exchange_executed_quantity,
+    {{ decimal_text('coalesce(answer.cummulativequoteqty, answer.cumquote)') }} as exchange_quote_quantity,
+    {{ decimal_text('answer.income') }} as exchange_income,
+
+    -- time
+    event_time,
+    cast(event_time as date) as event_date,
+
     -- lineage
     ingested_at,
     loaded_at,
@@ -67,5 +98,4 @@ select
 
     -- flags
     has_conflict
-from ranked
-where arrival_order = 1
+from answered

@@ -1,0 +1,44 @@
+{# Lists, which engines spell differently. `sorted_values`: the distinct values of a column that aren't NULL, in order; an
+   aggregate. `flag_list`: the names whose conditions hold, in order: flag_list({'FEE_UNPRICED': 'fee_quote is null'}).
+   Both give an empty list, never NULL. `is_empty_list`: true for a list without values, and for none. #}
+{% macro sorted_values(value, type='varchar') -%}
+{{ return(adapter.dispatch('sorted_values', 'tickhouse')(value, type)) }}
+{%- endmacro %}
+
+{% macro duckdb__sorted_values(value, type) -%}
+coalesce(list(distinct {{ value }} order by {{ value }}) filter (where {{ value }} is not null), cast([] as {{ type }}[]))
+{%- endmacro %}
+
+{% macro default__sorted_values(value, type) -%}
+array_sort(collect_set({{ value }}))
+{%- endmacro %}
+
+{% macro flag_list(conditions) -%}
+{{ return(adapter.dispatch('flag_list', 'tickhouse')(conditions)) }}
+{%- endmacro %}
+
+{% macro duckdb__flag_list(conditions) -%}
+list_filter([
+    {%- for name in conditions | sort %} case when {{ conditions[name] }} then '{{ name }}' end {{- ',' if not loop.last }}
+    {%- endfor -%}
+], lambda flag: flag is not null)
+{%- endmacro %}
+
+{% macro default__flag_list(conditions) -%}
+filter(array(
+    {%- for name in conditions | sort %} case when {{ conditions[name] }} then '{{ name }}' end {{- ',' if not loop.last }}
+    {%- endfor -%}
+), flag -> flag is not null)
+{%- endmacro %}
+
+{% macro is_empty_list(list) -%}
+{{ return(adapter.dispatch('is_empty_list', 'tickhouse')(list)) }}
+{%- endmacro %}
+
+{% macro duckdb__is_empty_list(list) -%}
+(coalesce(len({{ list }}), 0) = 0)
+{%- endmacro %}
+
+{% macro default__is_empty_list(list) -%}
+(coalesce(size({{ list }}), 0) = 0)
+{%- endmacro %}
