@@ -64,6 +64,8 @@ def schemas(words: Vocabulary) -> dict[str, Schema]:
         "experiment_config": _experiment_config(words),
         "experiment_metrics": _experiment_metrics(words),
         "run": _run(),
+        "job_run": _job_run(),
+        "dataset_contract": _dataset_contract(),
         "features": _features(words),
     }
     return {name: {"$schema": DRAFT, **schema} for name, schema in made.items()}
@@ -917,7 +919,62 @@ def _run() -> Schema:
         counts=_map(COUNT, SLUG),
         status=_enum("ok", "failed"),
     )
-    return _file("What one call did", rf"_meta/runs/{_RUN}\.json", schema)
+    return _file("What one call did", rf"_meta/runs/(?!\w+_job_){_RUN}\.json", schema)
+
+
+def _job_run() -> Schema:
+    duration = {"type": "number", "minimum": 0}
+    digests = _map(SHA256, _pattern(r"[a-z]+(/[A-Za-z0-9_.=]+)*"))
+    step = _record(
+        command=TEXT,
+        attempts=SOME,
+        exit_code=_or_null({"type": "integer"}),
+        duration_s=duration,
+        status=_enum("ok", "incomplete", "failed", "timed out"),
+    )
+    schema = _record(
+        run_id=_pattern(r"\d{8}T\d{6}Z_job_[0-9a-f]{6}"),
+        job=_pattern("[a-z][a-z0-9-]*"),
+        status=_enum("running", "ok", "incomplete", "failed", "timed out"),
+        started_at=INSTANT,
+        finished_at=_or_null(INSTANT),
+        duration_s=_or_null(duration),
+        tickhouse_version=SEMANTIC_VERSION,
+        git_commit=GIT_COMMIT,
+        inputs=digests,
+        outputs=digests,
+        steps=_list(step),
+    )
+    return _file("What one run of a job did", r"_meta/runs/\d{8}T\d{6}Z_job_[0-9a-f]{6}\.json", schema)
+
+
+def _dataset_contract() -> Schema:
+    names = _list(TEXT, uniqueItems=True)
+    column = _record(
+        name=_pattern("[a-z_][a-z0-9_]*"),
+        type=_pattern("[a-z].*"),
+        nullable=FLAG,
+        description=TEXT,
+        unit=_or_null(TEXT),
+        accepted_values=_or_null(_list({"type": ["string", "integer"]}, minItems=1, uniqueItems=True)),
+    )
+    test = _record(column=_or_null(TEXT), test=SLUG, arguments=OBJECT, severity=_enum("error", "warn"))
+    schema = _record(
+        name=_pattern(r"(bronze|silver|gold)\.[a-z][a-z0-9_]*"),
+        version=_pattern(r"[1-9]\d*\.\d+"),
+        owner=SLUG,
+        description=TEXT,
+        path=_or_null(_pattern("lake/(bronze|silver|gold)/.+")),
+        grain={**names, "minItems": 1},
+        key={**names, "minItems": 1},
+        partition=names,
+        columns=_list(column, minItems=1),
+        tests=_list(test),
+        sla=_map({"type": "number", "minimum": 0}, SLUG, minProperties=1),
+    )
+    # Below the project, not below the data root.
+    path = r"contracts/(bronze|silver|gold)/[a-z][a-z0-9_]*/v\d+(\.\d+)?\.json"
+    return _file("What a dataset promises its readers", path, schema)
 
 
 def _features(words: Vocabulary) -> Schema:
