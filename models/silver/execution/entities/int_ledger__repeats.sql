@@ -56,9 +56,9 @@ select
     on_date.loaded_at
 from on_date
 where exists (
-    select 1 from earlier
-    where
-        on_date.date = earlier.date
-        and on_date.client_id = earlier.client_id
-        and on_date.transaction_id = earlier.transaction_id
-)
+        select 1 from earlier
+        where
+            on_date.date = earlier.date
+            and on_date.client_id = earlier.client_id
+            and on_date.transaction_id = earlier.transaction_id
+    )

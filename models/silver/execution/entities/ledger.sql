@@ -51,9 +51,9 @@ first_landings as (
         landed_date
     from repeats
     qualify row_number() over (
-        partition by client_id, transaction_id
-        order by date desc, loaded_at, landed_date
-    ) = 1
+            partition by client_id, transaction_id
+            order by date desc, loaded_at asc, landed_date asc
+        ) = 1
 
 ),
 
@@ -120,7 +120,7 @@ quoted as (
         coalesce(symbols.quote_asset, '{{ var("portfolio_quote", "USDC") }}') as quote_asset
     from numbered
     left join symbols on numbered.symbol = symbols.symbol
-    where copy_number = 1
+    where numbered.copy_number = 1
 
 ),
 
