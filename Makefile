@@ -83,6 +83,7 @@ bench: .venv/.bench-stamp ## benchmarks: a table here, JSON in benchmarks/result
 
 contracts: .venv/.stamp ## write contracts/ anew from the model YAML
 	@$(BIN)/python -m lake.contracts
+	@$(BIN)/tickhouse contract write
 
 # pip 23 doesn't take `name[extra]` for the pin of `name` that another package asks for: each has a plain twin.
 define PLAIN_PINS

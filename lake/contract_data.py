@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
@@ -24,17 +23,17 @@ def check(root: Path, datasets: dict[str, Dataset]) -> list[Fault]:
         return [
             fault
             for dataset in datasets.values()
-            if (file := newest_file(root, dataset))
+            if dataset.folder and (file := newest_file(root, dataset.folder))
             for fault in differences(dataset, file_columns(connection, file), file)
         ]
 
 
-def newest_file(root: Path, dataset: Dataset) -> Path | None:
+def newest_file(root: Path, folder: str) -> Path | None:
     """A file of the newest date that has one; by name, as dates sort."""
     pattern = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
     found = [
         (match[1], path)
-        for path in (root / dataset.folder).glob("**/*.parquet")
+        for path in (root / folder).glob("**/*.parquet")
         if (match := pattern.search(path.as_posix())) and not path.name.startswith((".", "_"))
     ]
     return max(found, default=(None, None))[1]
@@ -75,5 +74,4 @@ def _plain(kind: str) -> str:
 
 
 def _fault(dataset: Dataset, where: Path, told: str) -> Fault:
-    name: Any = where.name
-    return Fault(dataset.name, f"{name}: {told}; build it anew, or correct the YAML")
+    return Fault(dataset.name, f"{where.name}: {told}; build it anew, or correct the YAML")

@@ -94,6 +94,38 @@ def read(path: Path) -> dict[str, Any]:
     return document
 
 
+def load(what: str) -> dict[str, Any]:
+    """A contract by its file, or by the name of a dataset: what its YAML says now."""
+    if Path(what).is_file():
+        return read(Path(what))
+    known = contract_documents.datasets()
+    if what.replace(".", "/", 1) not in known:
+        raise ContractRefused(
+            f"{what} was neither a file nor a dataset with a contract; see `tickhouse contract list`"
+        )
+    return known[what.replace(".", "/", 1)].promise
+
+
+def overview(project_dir: Path = PROJECT_DIR, folder: Path = CONTRACTS_DIR) -> list[dict[str, object]]:
+    """One row per dataset with a contract, flat, in order of name."""
+    rows = []
+    for dataset in contract_documents.datasets(project_dir).values():
+        version, _ = current(dataset, folder)
+        place = f"{dataset.name}/{file_name(version)}"
+        rows.append(
+            {
+                "dataset": dataset.name,
+                "version": version,
+                "state": "published" if place in published(folder) else "draft",
+                "owner": dataset.promise["owner"],
+                "columns": len(dataset.promise["columns"]),
+                "grain": ", ".join(dataset.promise["grain"]),
+                "partition": ", ".join(dataset.promise["partition"]),
+            }
+        )
+    return rows
+
+
 def current(dataset: Dataset, folder: Path = CONTRACTS_DIR) -> tuple[str, list[Change]]:
     """(the version that the YAML stands for now, its changes since the last published one; none before the first)."""
     last = _last_published(dataset.name, folder)

@@ -18,7 +18,20 @@ from ingest.dbn import ingest
 from ingest.ndjson import ingest_ndjson
 from ingest.simulator import faults, flat_files, futures_files, market
 from ingest.window_seal import seal_through
-from lake import atomic, commits, contracts, datasets, params, retention, rollup, runs, versions, windows
+from lake import (
+    atomic,
+    commits,
+    contract_data,
+    contract_documents,
+    contracts,
+    datasets,
+    params,
+    retention,
+    rollup,
+    runs,
+    versions,
+    windows,
+)
 from lake.contracts import BrokenContract
 from ml import experiments, training
 from tests.fixtures.dbt import repository_project
@@ -154,15 +167,15 @@ def written(
     synced: dict[str, Path],
     kept: dict[str, Path],
 ) -> dict[str, Path]:
-    """Every file that a real run wrote, and the contract of features, by path below its root."""
-    checked_in = contracts.FEATURES_JSON
+    """Every file that a real run wrote, and the contracts of features and datasets, by path below its root."""
+    checked_in = [contracts.FEATURES_JSON, *contracts.CONTRACTS_DIR.glob("*/*/v*.json")]
     return (
         files_below(lake)
         | trained
         | ordered
         | synced
         | kept
-        | {checked_in.relative_to(PROJECT_DIR).as_posix(): checked_in}
+        | {path.relative_to(PROJECT_DIR).as_posix(): path for path in checked_in}
     )
 
 
@@ -280,7 +293,9 @@ def test_a_schema_is_valid(schema: str):
 
 
 def test_what_is_checked_in_is_what_make_contracts_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    before = {name: path.read_bytes() for name, path in files_below(contracts.CONTRACTS_DIR).items()}
+    here = files_below(contracts.CONTRACTS_DIR)
+    # contracts of datasets stand beside these, and are written by `tickhouse contract write`
+    before = {n: p.read_bytes() for n, p in here.items() if n.startswith("schemas/") or n == "features.json"}
     monkeypatch.setattr(contracts, "FEATURES_JSON", tmp_path / "features.json")
     monkeypatch.setattr(contracts, "SCHEMAS_DIR", tmp_path / "schemas")
     (tmp_path / "schemas").mkdir()
@@ -375,6 +390,13 @@ def test_files_hold_the_columns_that_their_contract_promises(folder: str, lake: 
                 assert column["nullable"] or None not in found, column["name"]
                 if column["domain"] is not None:
                     assert found <= {*column["domain"], None}, column["name"]
+
+
+def test_every_dataset_holds_the_columns_that_its_contract_promises(lake: Path):
+    held = contract_documents.datasets()
+    built = [n for n, d in held.items() if d.folder and contract_data.newest_file(lake, d.folder)]
+    assert {n.partition("/")[0] for n in built} == {"bronze", "silver", "gold"}
+    assert [f"{fault.dataset}: {fault.told}" for fault in contract_data.check(lake, held)] == []
 
 
 # -- what a schema refuses -------------------------------------------------------------------------------------------
