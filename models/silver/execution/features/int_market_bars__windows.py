@@ -1,0 +1,16 @@
+"""Volatility and volume of the bars before each minute. Grain: symbol, minute. Maths: physics.bar_windows."""
+
+from physics.bar_windows import bar_windows
+
+
+def model(dbt, session):
+    dbt.config(materialized="dataset")
+    built = session.sql("select getvariable('build_date')").fetchone()[0]
+    bars = (
+        dbt.ref("market_bars_1m")
+        .order("symbol, open_time")
+        .project(
+            "symbol, epoch_us(open_time) // 60000000 as open_minute, cast(close as double) as close, volume, quote_volume"
+        )
+    )
+    return bar_windows(bars.to_arrow_table(), built)
