@@ -13,18 +13,19 @@ ranked as (
     select
         *,
         row_number() over (
-            partition by client_id, snapshot_time
+            partition by date, client_id, snapshot_time
             order by loaded_at, row_hash, source_file
         ) as arrival_order,
-        count(*) over (partition by client_id, snapshot_time) as landed_rows,
-        min(row_hash) over (partition by client_id, snapshot_time)
-        != max(row_hash) over (partition by client_id, snapshot_time) as has_conflict
+        count(*) over (partition by date, client_id, snapshot_time) as landed_rows,
+        min(row_hash) over (partition by date, client_id, snapshot_time)
+        != max(row_hash) over (partition by date, client_id, snapshot_time) as has_conflict
     from landed
 
 )
 
 select
     -- keys
+    date,
     client_id,
     snapshot_time,
 
@@ -43,6 +44,7 @@ select
     margin_btc_value,
     balances,
     created_at,
+    cast(snapshot_time as date) as snapshot_date,
 
     -- lineage
     ingested_at,
