@@ -63,6 +63,7 @@ def schemas(words: Vocabulary) -> dict[str, Schema]:
         "experiments": _experiments(words),
         "experiment_config": _experiment_config(words),
         "experiment_metrics": _experiment_metrics(words),
+        "training_set": _training_set(),
         "run": _run(),
         "job_run": _job_run(),
         "dataset_contract": _dataset_contract(),
@@ -901,6 +902,72 @@ def _experiment_metrics(words: Vocabulary) -> Schema:
         artifact=_record(path=_pattern(r"ml/experiments/.+/model\.joblib"), sha256=SHA256, bytes=SOME),
     )
     return _file("Scores of an experiment", r"ml/experiments/exp[^/]+/metrics\.json", schema)
+
+
+_SET_PATH = r"(stop_outcome|slippage_prediction)/v\d+\.\d+\.\d+"
+_SET_VERSION = _pattern(r"v\d+\.\d+\.\d+")
+_SET_TIME = _pattern(rf"{_DAY}T\d{{2}}:\d{{2}}:\d{{2}}\.\d{{6}}Z")
+
+
+def _training_set() -> Schema:
+    label = _record(name=SLUG, type=TEXT, definition=TEXT, threshold=_or_null(NUMBER))
+    feature = _record(
+        name=SLUG,
+        dtype=TEXT,
+        unit=_or_null(TEXT),
+        nullable=FLAG,
+        description=TEXT,
+        formula_id=TEXT,
+        lookback_sec=_or_null(COUNT),
+        source_tables=_list(TEXT, minItems=1, uniqueItems=True),
+        imputation=TEXT,
+        valid_range=_or_null(_list(_or_null(NUMBER), minItems=2, maxItems=2)),
+    )
+    fold = _record(train_end=_SET_TIME, test_start=_SET_TIME, test_end=_SET_TIME)
+    classes = _record(true=COUNT, false=COUNT, null=COUNT)
+    distribution = ("mean", "std", "min", "p1", "p50", "p99", "max")
+    stats = _record(count=COUNT, null_share=RATE, **dict.fromkeys(distribution, _or_null(NUMBER)))
+    part = _record(
+        path=_pattern(rf"(train|test)/date={_DAY}/data\.parquet"),
+        rows=SOME,
+        sha256=SHA256,
+        content_hash=SHA256,
+    )
+    schema = _record(
+        dataset=_enum("stop_outcome", "slippage_prediction"),
+        version=_SET_VERSION,
+        parent_version=_or_null(_SET_VERSION),
+        change_note=TEXT,
+        grain=TEXT,
+        target=SLUG,
+        labels=_list(label, minItems=1),
+        features=_list(feature, minItems=1),
+        entity_keys=_list(SLUG, minItems=1, uniqueItems=True),
+        event_time_column=SLUG,
+        split=_record(
+            policy={"const": "temporal"},
+            split_at=_SET_TIME,
+            embargo_sec=COUNT,
+            validation_from=_SET_TIME,
+            folds=_list(fold),
+        ),
+        rows=_record(train=SOME, test=SOME, by_label=_record(train=classes, test=classes)),
+        label_rate=_record(train=_or_null(RATE), test=_or_null(RATE)),
+        train_stats=_map(stats, SLUG),
+        excluded=_map(COUNT, _pattern("[A-Z_]+")),
+        parameters=_record(breach_threshold_pct=NUMBER, label_horizon_sec=SOME, data_through=_WINDOW_TIME),
+        inputs=_list(_record(relation=TEXT, content_hash=SHA256), minItems=1),
+        code_commit=GIT_COMMIT,
+        engine=_record(name=TEXT, version=TEXT),
+        parts=_list(part, minItems=2),
+        dataset_hash=SHA256,
+        created_at=INSTANT,
+    )
+    return _file(
+        "One published version of a training set",
+        rf"lake/gold/training_sets/{_SET_PATH}/features\.json",
+        schema,
+    )
 
 
 # -- runs and contracts ----------------------------------------------------------------------------------------------
