@@ -23,6 +23,7 @@ COMMANDS: Commands = {
     "versions": ("cli.versions", "List, show, compare, release and archive feature versions."),
     "verify": ("cli.verify", "Build a version again elsewhere and compare digests."),
     "experiments": ("cli.experiments", "List, show, compare and register experiments."),
+    "training-sets": ("cli.training_sets", "Publish, list, show and verify training sets."),
     "train": ("cli.train", "Train on a gold table and write an experiment."),
     "demo": ("cli.demo", "Simulate, ingest, build and train; report what was made and where."),
     "doctor": ("cli.doctor", "Check the environment and the lake."),

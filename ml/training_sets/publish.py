@@ -288,6 +288,22 @@ def file_hash(path: Path) -> str:
         return digest.hexdigest()
 
 
+def verify(found: Published) -> list[dict]:
+    """One row for each part of a published version: ``path``, ``rows`` and ``problem``, None where the file is what the
+    record says."""
+    rows = []
+    for part in found.record["parts"]:
+        path, problem = found.folder / part["path"], None
+        if not path.is_file():
+            problem = "the file is missing"
+        elif atomic.sha256_file(path) != part["sha256"]:
+            problem = "its bytes differ from those published"
+        elif file_hash(path) != part["content_hash"]:
+            problem = "its rows differ from those published"
+        rows.append({"path": part["path"], "rows": part["rows"], "problem": problem})
+    return rows
+
+
 def _bare(samples: pa.Table) -> pa.Table:
     metadata = _child(samples, "metadata")
     kept = _struct(metadata, [f.name for f in metadata.type if f.name != LINEAGE])
