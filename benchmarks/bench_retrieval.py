@@ -1,7 +1,7 @@
 """One retrieval query over 100,000 events of 50 features against an exact faiss flat index, in one process.
 
-Both get one query at a time and one thread, and have to find the same neighbours: no cap on sessions and clusters, which
-faiss doesn't know, ever bites, and all rows agree with the filters, so that nothing is pruned.
+Both get one query at a time and one thread, and have to find the same neighbours: no cap on sessions and clusters,
+which faiss doesn't know, ever bites, and all rows agree with the filters, so that nothing is pruned.
 """
 
 import datetime

@@ -25,6 +25,8 @@ COMMANDS: Commands = {
     "experiments": ("cli.experiments", "List, show, compare and register experiments."),
     "training-sets": ("cli.training_sets", "Publish, list, show and verify training sets."),
     "train": ("cli.train", "Train on a gold table and write an experiment."),
+    "promote": ("cli.promote", "Make an experiment what serves, if every gate passes."),
+    "rollback": ("cli.rollback", "Serve an earlier promotion again."),
     "demo": ("cli.demo", "Simulate, ingest, build and train; report what was made and where."),
     "doctor": ("cli.doctor", "Check the environment and the lake."),
 }

@@ -64,6 +64,10 @@ def schemas(words: Vocabulary) -> dict[str, Schema]:
         "experiment_config": _experiment_config(words),
         "experiment_metrics": _experiment_metrics(words),
         "training_set": _training_set(),
+        "registry": _registry(words),
+        "signals_production": _signals_production(words),
+        "pointer": _pointer(),
+        "audit": _audit(),
         "run": _run(),
         "job_run": _job_run(),
         "dataset_contract": _dataset_contract(),
@@ -159,6 +163,8 @@ VENDOR_SCHEMA = _enum("trades", "mbp-10", "mbo", "definition", "ohlcv-1s", "ohlc
 EXPERIMENT_ID = _pattern(r"exp\d{3,}")
 EXPERIMENT = _pattern(r"exp\d{3,}_[a-z0-9]+(_[a-z0-9]+)*")
 PARTITION = f"lake/(silver|gold)/.+/date={_DAY}"
+# of a partition; with path keys, of a date of all of them
+RECORDS = f"lake/(silver|gold)/.+/(date={_DAY}/_metadata|_metadata/date={_DAY})"
 
 # -- raw and bronze --------------------------------------------------------------------------------------------------
 
@@ -569,11 +575,11 @@ def _dataset_commit() -> Schema:
         date=DATE,
         params_digest=_or_null(SHA256),
         rows=COUNT,
-        bytes=SOME,
+        bytes=COUNT,  # 0 of a date without any path key
         content_digest=SHA256,
         build_key=SHA256,
         code_digest=SHA256,
-        inputs=_map(SHA256, _INPUT, minProperties=1),
+        inputs=_map(SHA256, _INPUT),  # none of a date that no index names any more
         input_digest=SHA256,
         build_digest=_or_null(SHA256),
         built_at=INSTANT,
@@ -581,9 +587,24 @@ def _dataset_commit() -> Schema:
         record_version={"const": 1},
         extra=OBJECT,
     )
+    place = _record(path=_pattern(r"(\.\./)+archive/.+\.parquet"), sha256=SHA256, content_hash=SHA256)
+    file = _record(
+        path=_pattern(rf"([a-z_]+=[^/]+/)+date={_DAY}/data-{_HEX8}\.parquet"),
+        rows=SOME,
+        bytes=SOME,
+        content_digest=SHA256,
+    )
+    file["properties"] = {**file["properties"], "archived": place}
+    # The dates that each date of an index reads; and the columns of the path, with the files of a date.
+    schema["properties"] |= {
+        "indexes": _map(_map(_list(DATE, minItems=1), DATE), SLUG),
+        "path_keys": _map(_enum("bigint", "integer", "smallint", "varchar"), SLUG, minProperties=1),
+        "files": _list(file),
+    }
+    schema["dependentRequired"] = {"path_keys": ["files"], "files": ["path_keys"]}
     return _file(
         "What one partition of a dataset holds, and what it was built from",
-        rf"{PARTITION}/_metadata/commit-{_HEX8}\.json",
+        rf"{RECORDS}/commit-{_HEX8}\.json",
         schema,
     )
 
@@ -604,7 +625,7 @@ def _dataset_status() -> Schema:
         **_OK_HAS_NO_ERROR,
     }
     return _file(
-        "Verdict of the data tests on one commit", rf"{PARTITION}/_metadata/status-{_HEX8}\.json", schema
+        "Verdict of the data tests on one commit", rf"{RECORDS}/status-{_HEX8}\.json", schema
     )
 
 
@@ -968,6 +989,118 @@ def _training_set() -> Schema:
         rf"lake/gold/training_sets/{_SET_PATH}/features\.json",
         schema,
     )
+
+
+# -- promotion -------------------------------------------------------------------------------------------------------
+
+
+def _registry(words: Vocabulary) -> Schema:
+    stage = _enum(*words.stages)
+    file = _record(path=_pattern(r"ml/.+\.joblib"), sha256=SHA256, bytes=SOME)
+    comparison = _record(told=TEXT, primary=OBJECT)
+    model = _record(
+        model_id=SLUG,
+        experiment_id=EXPERIMENT,
+        head=SLUG,
+        stage=stage,
+        ablation=SLUG,
+        horizon=_or_null(SOME),
+        algo=SLUG,
+        params=OBJECT,
+        features=_list(TEXT, minItems=1, uniqueItems=True),
+        feature_schema_hash=SHA256,
+        silver_version=VERSION_FOLDER,
+        build_digest=_or_null(SHA256),
+        dataset_version=SOME,
+        dataset_digest=SHA256,
+        train_dates=_list(DATE),
+        test_dates=_list(DATE),
+        metrics_per_fold=_list(OBJECT),
+        metrics_mean=_or_null(OBJECT),
+        ci=_or_null(OBJECT),
+        base_rates=_or_null(OBJECT),
+        calibration=_or_null(OBJECT),
+        null_check=_or_null(OBJECT),
+        artifact=file,
+        production=file,
+        git_commit=GIT_COMMIT,
+        created_at=INSTANT,
+        status=_enum("candidate", "production", "archived"),
+        comparison=_or_null(comparison),
+    )
+    dataset = {"dataset_version": SOME, "content_digest": SHA256, "manifest_sha256": SHA256}
+    served = _map(SLUG, SLUG)
+    promotion = _record(
+        **dataset, experiment=EXPERIMENT, artifact_sha256=SHA256, champions=served, at=INSTANT, notes=ANY_TEXT
+    )
+    history = _record(
+        at=INSTANT,
+        alias=_pattern("(champion|challenger)/[a-z0-9_]+"),
+        to=_or_null(SLUG),
+        reason=TEXT,
+        **{"from": _or_null(SLUG)},
+    )
+    schema = _record(
+        registry_version={"const": 1},
+        updated_at=_or_null(INSTANT),
+        models=_list(model),
+        aliases=_record(champion=served, challenger=served),
+        dataset=_or_null(_record(**dataset)),
+        promotions=_list(promotion),
+        history=_list(history),
+    )
+    return _file("The models that serve and served: the switch of a promotion", r"ml/registry\.json", schema)
+
+
+def _signals_production(words: Vocabulary) -> Schema:
+    schema = _record(
+        dataset_name={"const": "signals_production"},
+        dataset_version=SOME,
+        silver_version=VERSION_FOLDER,
+        build_digest=_or_null(SHA256),
+        params_digest=SHA256,
+        content_digest=SHA256,
+        created_at=INSTANT,
+        experiment_id=EXPERIMENT,
+        signal_count=SOME,
+        row_count=SOME,
+        feature_count=SOME,
+        date_range=_list(DATE, minItems=2, maxItems=2),
+        dates=_list(DATE, minItems=1, uniqueItems=True),
+        label_distribution=_map(_map(COUNT, _enum("BREAK", "BOUNCE", "CHOP")), _enum(*words.stages)),
+        null_rates=_map(RATE),
+        gates=_list(_record(name=SLUG, value=TEXT, verdict={"const": "passed"}), minItems=1),
+        previous_version=_or_null(SOME),
+        notes=ANY_TEXT,
+    )
+    path = r"lake/gold/training/(versions/signals_production/v=\d+/)?manifest\.yaml"
+    return _file("What a promoted training table holds, and the gates it passed", path, schema)
+
+
+def _pointer() -> Schema:
+    schema = _record(
+        dataset_version=SOME,
+        content_digest=SHA256,
+        switched_at=INSTANT,
+        switched_by=TEXT,
+        previous=_or_null(SOME),
+    )
+    return _file("Which promoted training table serves", r"lake/gold/training/pointer\.json", schema)
+
+
+def _audit() -> Schema:
+    schema = _record(
+        version=VERSION_FOLDER,
+        build_digest=SHA256,
+        passed=FLAG,
+        told=TEXT,
+        session_date=DATE,
+        asof_ns=TS_NS,
+        rows=COUNT,
+        audited_at=INSTANT,
+    )
+    path = rf"lake/silver/features/[^/]+/_metadata/audit-{_HEX8}\.json"
+    return _file("What became of a version's rows when all that came later was taken away", path, schema)
 
 
 # -- runs and contracts ----------------------------------------------------------------------------------------------

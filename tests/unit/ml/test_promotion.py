@@ -1,0 +1,372 @@
+"""Promotion: each seeded defect is refused by its gate, a kill at any instant leaves the old or the new, and a
+rollback restores byte for byte.
+"""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import ml_worlds
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import silver_worlds
+import yaml
+
+from lake import atomic, commits, contracts
+from ml import datasets, experiments, gates, promotion, registry, training
+from tests.fixtures.processes import count_instants, dies_at
+
+VERSION = ml_worlds.VERSION
+ONE, TWO = "exp001_first", "exp002_second"
+QUICK = {"max_rounds": 12, "stopping_rounds": 5, "bootstrap_draws": 200}
+
+
+def world(planted: bool = True, sessions: int = 24, touches: int = 30, seed: int = 1) -> pa.Table:
+    """Gold rows that pass every gate: columns that nothing was drawn for vary here, as real ones do."""
+    table = ml_worlds.gold(sessions=sessions, touches=touches, planted=planted, seed=seed)
+    rng = np.random.default_rng(seed)
+    n = table.num_rows
+    for k in (1, 2):
+        reached = pc.equal(table[f"tradeable_{k}"], 1).to_numpy(zero_copy_only=False)
+        table = put(table, f"time_to_threshold_{k}", pa.array(rng.uniform(1, 400, n), mask=~reached))
+    for name in gates.BOUNDED:
+        table = put(table, name, pa.array(rng.uniform(-1, 1, n)))
+    for name in ["gamma_pressure_accel", *ml_worlds.FUEL.split()]:
+        if name == "fuel_effect":
+            table = put(table, name, pa.array(rng.choice(["AMPLIFY", "DAMPEN", "NEUTRAL"], n)))
+        elif name == "gamma_bucket":
+            table = put(table, name, pa.array(rng.choice(["SHORT_GAMMA", "LONG_GAMMA"], n)))
+        else:
+            table = put(table, name, pa.array(rng.normal(0, 1, n)))
+    return table
+
+
+def contract() -> datasets.Contract:
+    """The columns of the version with the types that the rows have."""
+    types = world(sessions=2, touches=2).schema
+    declared = ml_worlds.contract()
+    names = {
+        "string": "varchar",
+        "bool": "boolean",
+        "double": "double",
+        "date32[day]": "date",
+        "int8": "tinyint",
+    }
+    columns = [
+        dataclasses.replace(c, dtype=names.get(str(types.field(c.name).type), "bigint"))
+        for c in declared.columns
+    ]
+    return datasets.Contract(declared.version, tuple(columns))
+
+
+def put(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, values)
+
+
+def landed(root: Path, table: pa.Table) -> None:
+    """A built, tested, released and audited version over ``table``."""
+    ml_worlds.commit_gold(root, table)
+    for partition in commits.read_partitions(root / "lake" / datasets.folder(VERSION)).values():
+        commits.mark(partition, True, None, "20251216T200000Z_build_000000")
+    silver_worlds.put_version(root, VERSION, {"tape_velocity": [1.0, 2.0]})
+    metadata = root / "lake" / "silver" / "features" / VERSION / "_metadata"
+    atomic.write_json(metadata / "release.json", {"datasets": {}})
+    audited(root)
+
+
+def audited(root: Path, passed: bool = True, told: str = "no row of 100 changed") -> None:
+    digest = experiments.silver_manifest(root, VERSION)["digests"]["build"]
+    record = {
+        "version": VERSION, "build_digest": digest, "passed": passed, "told": told, "session_date": "2025-12-15",
+        "asof_ns": 1_766_000_000_000_000_000, "rows": 100, "audited_at": "2025-12-24T00:00:00Z",
+    }  # fmt: skip
+    contracts.check(record, "audit", "audit")
+    atomic.write_json(gates.audit_path(root, VERSION, digest), record)
+
+
+def trained(root: Path, name: str, **changes: object) -> None:
+    config = training.Config(**{**QUICK, **changes})
+    training.train(root, VERSION, name, config=config, contract=contract())
+
+
+def promote(root: Path, name: str = ONE, **options: object) -> promotion.Promoted:
+    return promotion.promote(root, name, contract=contract(), **{"min_events": 500, **options})
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """Two trained experiments over one table; nothing promoted yet."""
+    root = tmp_path_factory.mktemp("built")
+    landed(root, world())
+    trained(root, ONE)
+    trained(root, TWO, seed=7)
+    return root
+
+
+@pytest.fixture
+def root(built, tmp_path) -> Path:
+    return shutil.copytree(built, tmp_path / "lake_root")
+
+
+def tree(root: Path) -> dict[str, str]:
+    """Everything that serves, by the hash of its bytes; the pointer tells when it moved and is left out."""
+    places = [*(root / promotion.PRODUCTION).glob("*"), *(root / promotion.GOLD).glob("*.*")]
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in places if p.name != "pointer.json"}
+
+
+def test_a_promotion_places_everything_that_serves(root: Path) -> None:
+    done = promote(root)
+    assert done.state == "promoted"
+    assert done.dataset_version == 1
+    assert done.models == [
+        f"exp001_{h}_{s}" for h in ("direction", "tradeable_2") for s in ("confirm_240", "touch")
+    ]
+    gold = root / promotion.GOLD
+    manifest = yaml.safe_load((gold / "manifest.yaml").read_text())
+    assert manifest["content_digest"] == done.content_digest
+    assert {g["name"] for g in manifest["gates"]} >= {
+        "released",
+        "perturb_the_future",
+        "skill",
+        "reproducible",
+    }
+    pointer = json.loads((gold / "pointer.json").read_text())
+    assert (pointer["dataset_version"], pointer["content_digest"]) == (1, done.content_digest)
+    assert registry.champion(root, "tradeable_2_touch")["status"] == "production"
+    for name in ("tradeable_2_touch", "direction_confirm_240"):
+        entry = registry.champion(root, name)
+        model = registry.load(root, entry, contract().schema_hash)
+        assert (model["head"], model["stage"]) == (entry["head"], entry["stage"])
+        assert model["model"]["booster"].startswith("tree")
+    assert promote(root).state == "unchanged"
+
+
+def test_the_published_table_is_the_judged_one_in_order(root: Path) -> None:
+    promote(root)
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    table = pq.read_table(root / promotion.GOLD / "signals_production.parquet")
+    assert table.num_rows == world().num_rows
+    keys = list(
+        zip(*(table[c].to_pylist() for c in ("session_date", "asof_ns", "observation_id")), strict=True)
+    )
+    assert keys == sorted(keys)
+
+
+def test_a_rollback_restores_byte_for_byte_and_is_told(root: Path) -> None:
+    promote(root, ONE)
+    first = tree(root)
+    promote(root, TWO)
+    second = tree(root)
+    assert second != first
+    done = promotion.rollback(root, reason="odd signals")
+    assert (done.state, done.dataset_version, done.experiment) == ("rolled_back", 1, ONE)
+    assert tree(root) == first
+    told = registry.read(root)["history"][-1]
+    assert (told["to"], told["reason"]) == ("exp001_tradeable_2_touch", "rollback to 1: odd signals")
+    assert promotion.rollback(root, 2).experiment == TWO
+    assert tree(root) == second
+    runs = [json.loads(p.read_text()) for p in (root / "_meta" / "runs").glob("*.json")]
+    assert sorted(r["mode"] for r in runs if r["mode"] != "train") == [
+        "promote",
+        "promote",
+        "rollback",
+        "rollback",
+    ]
+
+
+def test_there_is_nothing_to_roll_back_to(root: Path) -> None:
+    with pytest.raises(promotion.NothingToRollBack, match="no earlier promotion"):
+        promotion.rollback(root)
+    promote(root)
+    with pytest.raises(promotion.NothingToRollBack, match="expected one of 1"):
+        promotion.rollback(root, 5)
+
+
+def test_a_changed_byte_is_refused_before_it_is_unpickled(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote(root)
+    entry = registry.champion(root, "direction_touch")
+    file = root / entry["production"]["path"]
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    monkeypatch.setattr(registry.joblib, "load", lambda _: pytest.fail("it was unpickled"))
+    with pytest.raises(registry.AlteredModel, match="nothing of it was read"):
+        registry.load(root, entry)
+    monkeypatch.undo()
+    promotion.rollback(root, 1)  # to what serves: mends it
+    assert registry.load(root, entry)["head"] == "direction"
+
+
+def test_a_model_of_other_features_is_refused(root: Path) -> None:
+    promote(root)
+    with pytest.raises(registry.OtherFeatures, match="trained on features"):
+        registry.load(root, registry.champion(root, "direction_touch"), "f" * 64)
+
+
+# -- each defect has its gate ------------------------------------------------------------------------------------------
+
+
+def refused(root: Path, name: str = ONE, **options: object) -> set[str]:
+    """Promote, expect a refusal and nothing placed; the names of the gates that failed."""
+    before = registry.read(root)
+    with pytest.raises(promotion.PromotionRefused) as told:
+        promote(root, name, **options)
+    failed = {g.name for g in told.value.gates if not g.passed}
+    assert all(f"{gate}:" in str(told.value) for gate in failed)
+    assert registry.read(root) == before
+    assert not (root / promotion.GOLD / "signals_production.parquet").exists()
+    return failed
+
+
+def rebuilt(root: Path, table: pa.Table) -> None:
+    """The same version with other rows, all dates tested."""
+    shutil.rmtree(root / "lake" / "gold")
+    landed(root, table)
+
+
+def test_a_look_ahead_row_is_refused(root: Path) -> None:
+    table = world()
+    late = table["max_input_ts_ns"].to_numpy().copy()
+    late[7] = table["asof_ns"].to_numpy()[7]
+    rebuilt(root, put(table, "max_input_ts_ns", pa.array(late)))
+    assert {"inputs_before_asof", "same_data"} == refused(root)
+
+
+def test_a_look_ahead_column_is_refused(root: Path) -> None:
+    table = world()
+    rebuilt(root, put(table, "barrier_churn", table["strength_signed"].combine_chunks()))
+    assert {"no_copied_label", "same_data"} == refused(root)
+
+
+def test_a_missing_class_is_refused(root: Path) -> None:
+    table = world()
+    kept = pc.or_(pc.not_equal(table["outcome"], "BOUNCE"), pc.not_equal(table["stage"], "touch"))
+    rebuilt(root, table.filter(kept))
+    assert {"every_class", "same_data"} == refused(root)
+
+
+def test_a_wrong_schema_is_refused(root: Path) -> None:
+    table = world()
+    rebuilt(root, put(table, "direction", pa.array(["SIDEWAYS"] * table.num_rows)))
+    assert "schema" in refused(root)
+    rebuilt(root, table.drop_columns(["theta_1"]))
+    assert "schema" in refused(root)
+
+
+def test_stale_data_is_refused(root: Path) -> None:
+    rebuilt(root, world(seed=2))
+    assert {"same_data"} == refused(root)
+
+
+def test_too_few_events_are_refused(root: Path) -> None:
+    assert {"events"} == refused(root, min_events=721)
+
+
+def test_a_draft_a_failed_date_and_a_missing_audit_are_all_told(root: Path) -> None:
+    metadata = root / "lake" / "silver" / "features" / VERSION / "_metadata"
+    (metadata / "release.json").unlink()
+    for record in metadata.glob("audit-*.json"):
+        record.unlink()
+    partition = next(iter(commits.read_partitions(root / "lake" / datasets.folder(VERSION)).values()))
+    commits.mark(partition, False, "data tests failed: x", "20251216T200000Z_build_000000")
+    assert {"released", "dates_ok", "perturb_the_future"} == refused(root)
+
+
+def test_a_failed_audit_is_refused(root: Path) -> None:
+    audited(root, passed=False, told="tape_velocity changed in 3 of 100 rows")
+    assert {"perturb_the_future"} == refused(root)
+
+
+def test_a_challenger_that_is_worse_than_the_champion_is_refused(root: Path) -> None:
+    promote(root, ONE)
+    # It may look at the distance alone.
+    trained(root, "exp003_blind", features=("distance",))
+    before = tree(root)
+    with pytest.raises(
+        promotion.PromotionRefused, match="worse than exp001_tradeable_2_touch on the same rows"
+    ):
+        promote(root, "exp003_blind")
+    assert tree(root) == before
+
+
+def test_without_skill_a_first_promotion_has_to_be_asked_for(tmp_path: Path) -> None:
+    landed(tmp_path, world(planted=False, seed=3))
+    trained(tmp_path, ONE)
+    assert {"skill"} == refused(tmp_path)
+    assert promote(tmp_path, accept_no_skill=True, notes="to try the path").state == "promoted"
+    asked = [json.loads(p.read_text()) for p in (tmp_path / "_meta" / "runs").glob("*_promote_*.json")]
+    assert sorted(run["config"]["accept_no_skill"] for run in asked) == [False, True]
+
+
+def test_an_experiment_that_can_not_be_made_again_is_refused(root: Path) -> None:
+    stored = experiments.find(root, ONE)
+    metrics = json.loads((stored.path / "metrics.json").read_text())
+    metrics["results"][0]["mean"]["model"]["brier"] += 1e-9
+    atomic.write_json(stored.path / "metrics.json", metrics)
+    assert {"reproducible"} == refused(root)
+
+
+def test_an_unknown_experiment_is_told(root: Path) -> None:
+    with pytest.raises(experiments.ExperimentError, match="expected one of exp001, exp002"):
+        promote(root, "exp009")
+
+
+# -- kills -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def judged_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judging writes nothing and takes seconds: here it says yes at once."""
+
+    def yes(root: Path, entry: dict, stored: experiments.Stored, *_: object) -> tuple:
+        gate = gates.Gate("released", "released", "")
+        return [gate], promotion._table(root, VERSION), None
+
+    monkeypatch.setattr(promotion, "_judged", yes)
+
+
+@pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.long)])
+def test_a_kill_at_any_instant_leaves_the_old_or_the_new(
+    root: Path, tmp_path: Path, judged_already: None, every: int
+) -> None:
+    promote(root, ONE)
+    old = tree(root)
+    whole = shutil.copytree(root, tmp_path / "whole")
+    promote(whole, TWO)
+    new = tree(whole)
+    work = tmp_path / "work"
+    instants = count_instants(
+        lambda: promote(shutil.copytree(root, tmp_path / "counted"), TWO), tmp_path / "instants"
+    )
+    assert instants > 50
+    ends = set()
+    for instant in range(0, instants, every):
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(root, work)
+        assert dies_at(lambda: promote(work, TWO), instant)
+        serving = registry.read(work)["dataset"]["dataset_version"]
+        ends.add(serving)
+        with registry.locked(work):
+            promotion.finish(work)
+        assert tree(work) == (old if serving == 1 else _but_times(work, new))
+        again = promote(work, TWO)
+        assert again.dataset_version == 2
+        assert tree(work).keys() == new.keys()
+    assert ends == {1, 2}
+
+
+def _but_times(work: Path, new: dict[str, str]) -> dict[str, str]:
+    """The manifest says when it was written: its hash is that of this run."""
+    manifest = (work / promotion.VERSIONS / "v=2" / "manifest.yaml").read_bytes()
+    return {**new, "manifest.yaml": hashlib.sha256(manifest).hexdigest()}
+
+
+def test_gates_name_what_they_measured() -> None:
+    assert [f.name for f in dataclasses.fields(gates.Gate)] == ["name", "value", "why"]
