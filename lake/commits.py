@@ -3,6 +3,9 @@
 A partition is one file of fixed name and one small JSON beside it, written last. Whoever finds a commit finds the file
 that it describes; a file without a commit is whole, but of a build that did not end, and the next build makes it again.
 
+With path keys (`meta.path_keys`) a date has one file for each key, and one record for all of them in
+``_metadata/date=…`` at the dataset's root: see `lake.keyed`.
+
 A reader that holds the file open sees it whole, whatever a build does. DuckDB opens a file by name twice, for its
 schema and for its rows: a query that meets a replacement in between fails, and is asked again.
 """
@@ -13,6 +16,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from urllib.parse import unquote
 
 from lake import atomic
 
@@ -39,22 +43,85 @@ class Commit:
     run_id: str
     record_version: int = RECORD_VERSION
     extra: dict[str, object] = field(default_factory=dict)
+    # Only where there is something to say:
+    # by index of the dataset, the dates that each mapped date reads (`lake.date_maps`);
+    indexes: dict[str, dict[str, list[str]]] | None = None
+    # columns that stand in the path, with their SQL types, and the file of each key (`lake.keyed`).
+    path_keys: dict[str, str] | None = None
+    files: list[dict] | None = None
+
+    def record(self) -> dict[str, object]:
+        """The JSON object of the record."""
+        return {k: v for k, v in asdict(self).items() if v is not None or k not in _OPTIONAL}
+
+
+_OPTIONAL = ("indexes", "path_keys", "files")
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """The rows of one key of a date: ``key`` as text by column, ``digest`` of the columns that the file holds."""
+
+    path: Path
+    key: dict[str, str]
+    rows: int
+    bytes: int
+    content_digest: str
+    is_archived: bool
 
 
 @dataclass(frozen=True)
 class Partition:
-    """A committed partition on disk: its folder, its record, and the verdict of dbt's data tests on it."""
+    """A committed partition on disk: its folder, its record, and the verdict of dbt's data tests on it.
+
+    With path keys ``folder`` is the dataset's.
+    """
 
     folder: Path
     commit: Commit
 
     @property
+    def is_keyed(self) -> bool:
+        return self.commit.path_keys is not None
+
+    @property
+    def metadata(self) -> Path:
+        """The folder of its records."""
+        place = self.folder / "_metadata"
+        return place / f"date={self.commit.date}" if self.is_keyed else place
+
+    @property
     def is_archived(self) -> bool:
+        """Whether its rows, or the rows of any of its keys, stand in the archive."""
+        if self.is_keyed:
+            return any(f.is_archived for f in self.key_files)
         return "archived" in self.commit.extra
 
     @property
+    def key_files(self) -> list[KeyFile]:
+        """The files of a partition with path keys, in order of key; none where the date has no rows."""
+        return [
+            KeyFile(
+                path=Path(os.path.normpath(self.folder / f.get("archived", f)["path"])),
+                key={k: unquote(v) for k, v in (p.split("=", 1) for p in f["path"].split("/")[:-2])},
+                rows=f["rows"],
+                bytes=f["bytes"],
+                content_digest=f["content_digest"],
+                is_archived="archived" in f,
+            )
+            for f in self.commit.files or ()
+        ]
+
+    @property
+    def paths(self) -> list[Path]:
+        """Every file with its rows."""
+        return [f.path for f in self.key_files] if self.is_keyed else [self.file]
+
+    @property
     def file(self) -> Path:
-        """Where the rows stand: in the folder or, when the record says so, in the archive."""
+        """Where the rows stand: in the folder or, when the record says so, in the archive. Without path keys."""
+        if self.is_keyed:
+            raise ValueError(f"{self.folder} has a file for each key, expected a reader of `paths`")
         if self.is_archived:
             return Path(os.path.normpath(self.folder / self.commit.extra["archived"]["path"]))
         return self.folder / DATA_FILE
@@ -62,7 +129,7 @@ class Partition:
     def status(self) -> dict[str, object]:
         """``{"status": "ok" | "failed", "error": …}``. A date is ok only after the data tests said so."""
         try:
-            return atomic.read_json(_status_path(self.folder, self.commit))
+            return atomic.read_json(_status_path(self))
         except FileNotFoundError:
             return {"status": "failed", "error": "not tested since it was built; run `dbt build`"}
 
@@ -77,21 +144,52 @@ def read_partitions(dataset_dir: Path) -> dict[tuple[str | None, str], Partition
     for params, folder in _partition_folders(dataset_dir):
         if partition := read_partition(folder):
             found[params, partition.commit.date] = partition
+    for name in _names(dataset_dir / "_metadata", "date="):
+        if partition := read_keyed(dataset_dir, name.removeprefix("date=")):
+            found[None, partition.commit.date] = partition
     return dict(sorted(found.items(), key=lambda kv: (kv[0][0] or "", kv[0][1])))
 
 
 def read_partition(folder: Path) -> Partition | None:
     """The committed partition in a folder, None where there is none."""
+    return _read(folder, folder / "_metadata")
+
+
+def read_keyed(dataset_dir: Path, date: str) -> Partition | None:
+    """The committed partition of a date of a dataset with path keys, None where there is none."""
+    return _read(dataset_dir, dataset_dir / "_metadata" / f"date={date}")
+
+
+def _read(folder: Path, metadata: Path) -> Partition | None:
     found = None
-    for name in _names(folder / "_metadata", "commit-"):
+    for name in _names(metadata, "commit-"):
         try:
-            text = (folder / "_metadata" / name).read_bytes()
+            partition = Partition(folder, _commit(metadata / name))
         except FileNotFoundError:  # a builder took it away just now: the date is not committed
             continue
-        partition = Partition(folder, Commit(**json.loads(text)))
-        if partition.file.is_file():
+        is_newer = found is None or found.commit.built_at <= partition.commit.built_at
+        if is_newer and all(map(os.path.isfile, partition.paths)):
             found = partition
     return found
+
+
+_parsed: dict[str, tuple[tuple[int, int, int], Commit]] = {}
+
+
+def _commit(path: Path) -> Commit:
+    """The record in a file. A record is only ever replaced by another file, so one that was read need not be parsed
+    again: a run reads those of a parent once for each of its readers."""
+    found = os.stat(path)
+    seen = (found.st_ino, found.st_mtime_ns, found.st_size)
+    held = _parsed.get(str(path))
+    if held is None or held[0] != seen:
+        if len(_parsed) >= _MAX_PARSED:
+            _parsed.clear()
+        held = _parsed[str(path)] = (seen, Commit(**json.loads(path.read_bytes())))
+    return held[1]
+
+
+_MAX_PARSED = 200_000
 
 
 def _partition_folders(dataset_dir: Path) -> Iterator[tuple[str | None, Path]]:
@@ -125,17 +223,39 @@ def publish(staged: Path, folder: Path, commit: Commit) -> Partition:
     if old:
         atomic.fsync_dir(metadata)
     atomic.replace(staged, folder / DATA_FILE)
-    atomic.write_json(metadata / f"commit-{commit.build_key[:8]}.json", asdict(commit))
+    atomic.write_json(metadata / f"commit-{commit.build_key[:8]}.json", commit.record())
     return Partition(folder, commit)
 
 
 def mark_archived(partition: Partition, file: Path, sha256: str, content_hash: str) -> Partition:
     """Say in the record that the rows stand in ``file`` from now on: the partition still counts as built."""
-    place = {"path": os.path.relpath(file, partition.folder), "sha256": sha256, "content_hash": content_hash}
+    place = _archived(partition, file, sha256, content_hash)
     commit = replace(partition.commit, extra={**partition.commit.extra, "archived": place})
-    record = partition.folder / "_metadata" / f"commit-{commit.build_key[:8]}.json"
-    atomic.write_json(record, asdict(commit))
-    return Partition(partition.folder, commit)
+    return write_record(Partition(partition.folder, commit))
+
+
+def mark_key_archived(
+    partition: Partition, hot: Path, file: Path, sha256: str, content_hash: str
+) -> Partition:
+    """Say of the one key whose rows stood in ``hot`` that they stand in ``file`` from now on."""
+    place = _archived(partition, file, sha256, content_hash)
+    name = hot.relative_to(partition.folder).as_posix()
+    files = [{**f, "archived": place} if f["path"] == name else f for f in partition.commit.files]
+    return write_record(Partition(partition.folder, replace(partition.commit, files=files)))
+
+
+def _archived(partition: Partition, file: Path, sha256: str, content_hash: str) -> dict[str, str]:
+    return {"path": os.path.relpath(file, partition.folder), "sha256": sha256, "content_hash": content_hash}
+
+
+def write_record(partition: Partition) -> Partition:
+    """Write a partition's record, whole, over the one of its build key."""
+    atomic.write_json(record_path(partition), partition.commit.record())
+    return partition
+
+
+def record_path(partition: Partition) -> Path:
+    return partition.metadata / f"commit-{partition.commit.build_key[:8]}.json"
 
 
 def mark(
@@ -151,8 +271,8 @@ def mark(
         "tests_digest": tests_digest,
         "run_id": run_id,
     }
-    atomic.write_json(_status_path(partition.folder, partition.commit), status)
+    atomic.write_json(_status_path(partition), status)
 
 
-def _status_path(folder: Path, commit: Commit) -> Path:
-    return folder / "_metadata" / f"status-{commit.build_key[:8]}.json"
+def _status_path(partition: Partition) -> Path:
+    return partition.metadata / f"status-{partition.commit.build_key[:8]}.json"

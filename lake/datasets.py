@@ -8,6 +8,9 @@ import pyarrow as pa
 
 from lake.commits import Partition, read_partitions
 
+READS = 5
+ARROW_TYPES = {"bigint": pa.int64(), "integer": pa.int32(), "smallint": pa.int16(), "varchar": pa.string()}
+
 
 class NoSuchDataset(LookupError):
     """Nothing is committed under the folder asked for."""
@@ -26,24 +29,58 @@ def read(
     columns: Collection[str] | None = None,
     dates: Collection[str] | None = None,
     params_digest: str | None = None,
+    date_column: str | None = None,
 ) -> pa.Table:
-    """Rows of the committed partitions, in order of date and key, with ``session_date`` as the first column.
+    """Rows of the committed partitions, in order of date and key, with the date as the first column.
 
-    ``folder`` is relative to ``lake/``, such as ``gold/training/candidates/v1.0_mechanics_only``. Raises NoSuchDataset.
+    ``folder`` is relative to ``lake/``, such as ``gold/training/candidates/v1.0_mechanics_only``. The date is named
+    ``date_column``, by default ``date`` where a dataset has path keys, which follow it, and ``session_date``
+    elsewhere. Raises NoSuchDataset.
     """
-    found = [p for p in partitions(root, folder, params_digest) if dates is None or p.commit.date in dates]
-    if not found:
-        raise NoSuchDataset(f"lake/{folder} has no committed partition under {root}; run `dbt build` first")
-    wanted = None if columns is None else [c for c in columns if c != "session_date"]
+    for _ in range(READS):
+        found = [
+            p for p in partitions(root, folder, params_digest) if dates is None or p.commit.date in dates
+        ]
+        if not found:
+            raise NoSuchDataset(
+                f"lake/{folder} has no committed partition under {root}; run `dbt build` first"
+            )
+        try:
+            return _rows(found, columns, date_column)
+        except FileNotFoundError as error:  # a build has replaced files of a date's record meanwhile
+            gone = error
+    raise gone
+
+
+def _rows(found: list[Partition], columns: Collection[str] | None, date_column: str | None) -> pa.Table:
     import pyarrow.parquet as pq  # noqa: PLC0415  # 9 MB, which who lists partitions doesn't need
 
+    keys: dict[str, str] = {}
+    for partition in found:
+        keys |= partition.commit.path_keys or {}
+    named = date_column or ("date" if keys else "session_date")
+    wanted = None if columns is None else [c for c in columns if c != named]
+    shown = keys if wanted is None else {k: t for k, t in keys.items() if k in wanted}
     tables = []
     for partition in found:
-        # Not `pq.read_table`, which imports pandas.
-        table = pq.ParquetFile(partition.file).read(wanted)
-        table = table if wanted is None else table.select(wanted)
-        date = pa.array([partition.commit.date] * table.num_rows, pa.string()).cast(pa.date32())
-        tables.append(table.add_column(0, pa.field("session_date", pa.date32()), date))
+        files = (
+            [(f.path, f.key) for f in partition.key_files] if partition.is_keyed else [(partition.file, {})]
+        )
+        for path, key in files:
+            # Not `pq.read_table`, which imports pandas.
+            held = None if wanted is None else [c for c in wanted if c not in key]
+            table = pq.ParquetFile(path).read(held)
+            for name in reversed([k for k in shown if k in key]):
+                values = pa.array([key[name]] * table.num_rows, pa.string()).cast(ARROW_TYPES[shown[name]])
+                table = table.add_column(0, pa.field(name, values.type), values)
+            table = table if wanted is None else table.select(wanted)
+            date = pa.array([partition.commit.date] * table.num_rows, pa.string()).cast(pa.date32())
+            tables.append(table.add_column(0, pa.field(named, pa.date32()), date))
+    if not tables:  # dates without rows of any key hold no file to tell the other columns' types
+        types = {name: ARROW_TYPES[t] for name, t in shown.items()}
+        names = [*shown] if wanted is None else wanted
+        schema = [(named, pa.date32()), *((name, types.get(name, pa.null())) for name in names)]
+        return pa.schema(schema).empty_table()
     return pa.concat_tables(tables)
 
 

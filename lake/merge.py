@@ -95,7 +95,7 @@ def _write(
     try:
         schema = _common_schema(sources)
         with pq.ParquetWriter(out, schema, **options_like(sources[0])) as writer:
-            for table in _row_groups(rows(schema)):
+            for table in row_groups(rows(schema)):
                 writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
                 del table  # before the next one fills
             writer.add_key_value_metadata({**_own_metadata(sources[0]), "merged_parts": str(len(parts))})
@@ -362,7 +362,7 @@ def _not_after(keys: Sequence[np.ndarray], bound: tuple[int, ...] | None) -> int
     return high
 
 
-def _row_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+def row_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """The same rows in tables of a row group each, the last one shorter."""
     held: list[pa.Table] = []
     rows = 0

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lake import bronze, calendar, code, params, released, windows
+from lake import bronze, calendar, code, date_maps, params, path_keys, released, windows
 from lake.commits import Partition, read_partitions
 
 
@@ -33,6 +33,8 @@ class Step:
     bronze_files: dict[str, tuple[list[Path], list[Path]]]
     # By bronze source, also one of which only the gaps are read (`gaps_of`): see `bronze.known`.
     known: dict[str, dict]
+    # By source of hour windows, those of the date that more rows may come to: `YYYY-MM-DDTHH`.
+    provisional: dict[str, list[str]]
     kept: Partition | None = None
 
 
@@ -66,11 +68,24 @@ class _Bronze:
 
 @dataclass
 class _Windows:
-    """Execution bronze of one source by UTC date: the files to read, and what build keys see of its windows."""
+    """Execution bronze of one source by UTC date: the files to read, what build keys see of its windows, and which of
+    these aren't sealed."""
 
     name: str
     files: dict[str, list[Path]]
     inputs: dict[str, dict[str, str]]
+    provisional: dict[str, list[str]]
+
+
+@dataclass
+class _Parent:
+    """One dataset that is read: its partitions, and the date map by which it is (`partition: date`)."""
+
+    node: dict
+    partitions: dict[tuple[str | None, str], Partition]
+    read: date_maps.Read | None = None
+    dates: date_maps.Dates | None = None
+    indexes: list[date_maps.Index] = field(default_factory=list)
 
 
 def meta(node: dict) -> dict:
@@ -142,17 +157,18 @@ def plan(
     ``start_date`` (inclusive) and ``end_date`` (exclusive) are ISO dates that narrow what is built.
     """
     views, parents, sources, seeds = _lineage(node, graph)
+    _check_reads(node, parents, sources)
     files = code.own_code(node, views, macros)
     dataset_dir = root / "lake" / dataset_folder(node)
     committed = read_partitions(dataset_dir)
-    parent_partitions = {p["unique_id"]: read_partitions(root / "lake" / dataset_folder(p)) for p in parents}
+    read = _parents(root, node, graph, parents)
     result = Plan(
         node=node,
         dataset=dataset_folder(node),
         dataset_dir=dataset_dir,
         code_files=files,
         code_digest=code.digest(files),
-        parents=[(p, parent_partitions[p["unique_id"]]) for p in parents],
+        parents=[(p.node, p.partitions) for p in read],
     )
     if is_archived(root, node):
         result.total = len(committed)
@@ -164,8 +180,6 @@ def plan(
     bronzes = _bronzes(root, {name: reads.get(name, {}).get("keys", {}) for name in landed}, visible)
     result.gaps_of = _bronzes(root, meta(node).get("gaps_of", {}), visible)
     windowed = [_windows(root, s["name"]) for s in sources if s["meta"].get("windows")]
-    _check_reads(node, parents, sources)
-
     if per_params(node):
         sets: list[params.ParamSet | None] = [*active_params(graph, selected, param_set, root)]
     else:
@@ -174,13 +188,11 @@ def plan(
         folder_params = values.digest8 if per_params(node) else None
         # A committed date whose inputs are gone is due as well: it is built anew from what is left.
         dates = {d for (p, d) in committed if p == folder_params}.union(*(w.inputs for w in windowed))
-        for date in sorted(dates | _candidates(node, parents, parent_partitions, bronzes, values)):
+        for date in sorted(dates | _candidates(node, read, bronzes, values)):
             result.total += 1
             if (start_date and date < start_date) or (end_date and date >= end_date):
                 continue
-            step = _step(
-                result, date, values, folder_params, parents, parent_partitions, bronzes, windowed, seeds
-            )
+            step = _step(result, date, values, folder_params, read, bronzes, windowed, seeds)
             old = committed.get((folder_params, date))
             if result.release:
                 step.kept = old
@@ -194,8 +206,35 @@ def plan(
 
 
 def dataset_parents(node: dict, graph: dict) -> list[dict]:
-    """The datasets that a dataset reads."""
-    return _lineage(node, graph)[1]
+    """The datasets that a dataset reads, and those whose indexes say which dates."""
+    found = {p["unique_id"]: p for p in _lineage(node, graph)[1]}
+    if date_maps.is_by_utc_date(node):
+        for read in date_maps.reads(node, graph).values():
+            found |= {n["unique_id"]: n for alias, _ in read.dates_of for n in [_by_alias(graph, alias)]}
+    return [found[uid] for uid in sorted(found)]
+
+
+def _by_alias(graph: dict, alias: str) -> dict:
+    return next(n for n in graph["nodes"].values() if n["resource_type"] == "model" and n["alias"] == alias)
+
+
+def _parents(root: Path, node: dict, graph: dict, parents: list[dict]) -> list[_Parent]:
+    """The datasets that are read, with their partitions; for a model by UTC date with the date maps, resolved."""
+    found = [_Parent(p, read_partitions(root / "lake" / dataset_folder(p))) for p in parents]
+    if not date_maps.is_by_utc_date(node):
+        return found
+    reads = date_maps.reads(node, graph)
+    records: dict[str, list] = {}
+    for alias in {alias for read in reads.values() for alias, _ in read.dates_of}:
+        held = read_partitions(root / "lake" / dataset_folder(_by_alias(graph, alias)))
+        records[alias] = [p.commit.indexes for p in held.values()]
+    for parent in found:
+        parent.read = reads.get(parent.node["alias"], date_maps.Read())
+        parent.dates = date_maps.Dates(
+            {d: p.commit.content_digest for (_, d), p in parent.partitions.items()}
+        )
+        parent.indexes = [date_maps.merged(records[alias], name) for alias, name in parent.read.dates_of]
+    return found
 
 
 def _lineage(node: dict, graph: dict) -> tuple[list[dict], list[dict], list[dict], list[dict]]:
@@ -230,13 +269,26 @@ def _check_reads(node: dict, parents: list[dict], sources: list[dict]) -> None:
             f"{node['name']}: meta.key was {meta(node).get('key')}, expected a list of its columns, by which a "
             "partition is sorted and unique"
         )
-    known = {p["alias"] for p in parents} | {s["name"] for s in sources}
-    if unknown := sorted(set(meta(node).get("reads", {})) - known):
+    reads = meta(node).get("reads") or {}
+    known = {p["alias"] for p in parents}
+    # Hour windows are read on their own dates; `reads` of other sources says their keys.
+    known |= set() if date_maps.is_by_utc_date(node) else {s["name"] for s in sources}
+    if unknown := sorted(set(reads) - known):
         raise PlanError(
-            f"{node['name']}: meta.reads names {', '.join(unknown)}, but it reads {', '.join(sorted(known))}"
+            f"{node['name']}: meta.reads names {', '.join(unknown)}, but it reads "
+            f"{', '.join(sorted(known)) or 'no dataset'}"
         )
-    reads = meta(node).get("reads", {})
-    if not sources and not any(reads.get(p["alias"], {}).get("own", True) for p in parents):
+    if not date_maps.is_by_utc_date(node):
+        for parent, options in reads.items():
+            if wrong := sorted(set(options) & {"days_before", "days_after", "dates_of"}):
+                raise PlanError(
+                    f"{node['name']}: meta.reads of {parent} had {', '.join(wrong)}, expected these of a model with "
+                    "`partition: date`"
+                )
+    date_maps.declared_indexes(node)
+    path_keys.declared(node)
+    maps = [reads.get(p["alias"]) or {} for p in parents]
+    if not sources and not any(m.get("own", True) or m.get("dates_of") for m in maps):
         raise PlanError(
             f"{node['name']} reads no dataset or source on its own dates, so it would have none; a table without "
             "dates is a seed or a view"
@@ -274,9 +326,12 @@ def _windows(root: Path, name: str) -> _Windows:
     """Markers enter build keys, and with them what a day record or the archive stands for; the state does as far as it
     says whether rows may still come.
     """
-    found = _Windows(name, {}, {})
+    found = _Windows(name, {}, {}, {})
     for marker in windows.read_markers(root, name):
         is_open = marker.state == "provisional"
+        hours = found.provisional.setdefault(marker.date, [])
+        if is_open and (hour := marker.window_start[:13]) not in hours:
+            hours.append(hour)
         key = f"bronze/{name}/{marker.date}/{marker.file_name}"
         found.inputs.setdefault(marker.date, {})[key] = code.sha256_text(
             f"{marker.content_hash} {is_open} {marker.incomplete}"
@@ -302,17 +357,15 @@ def _map_dates(node: dict, parent: dict, date: str, values: params.ParamSet | No
 
 
 def _candidates(
-    node: dict,
-    parents: list[dict],
-    parent_partitions: dict[str, dict[tuple[str | None, str], Partition]],
-    bronzes: list[_Bronze],
-    values: params.ParamSet | None,
+    node: dict, parents: list[_Parent], bronzes: list[_Bronze], values: params.ParamSet | None
 ) -> set[str]:
     dates = {d for b in bronzes for d in b.by_session}
     for parent in parents:
-        if meta(node).get("reads", {}).get(parent["alias"], {}).get("own", True):
-            wanted = values.digest8 if per_params(parent) else None
-            dates |= {d for (p, d) in parent_partitions[parent["unique_id"]] if p == wanted}
+        is_own = meta(node).get("reads", {}).get(parent.node["alias"], {}).get("own", True)
+        if parent.read.own if parent.read else is_own:
+            wanted = values.digest8 if per_params(parent.node) else None
+            dates |= {d for (p, d) in parent.partitions if p == wanted}
+        dates.update(*parent.indexes)
     return dates
 
 
@@ -321,8 +374,7 @@ def _step(
     date: str,
     values: params.ParamSet | None,
     folder_params: str | None,
-    parents: list[dict],
-    parent_partitions: dict[str, dict[tuple[str | None, str], Partition]],
+    parents: list[_Parent],
     bronzes: list[_Bronze],
     windowed: list[_Windows],
     seeds: list[dict],
@@ -331,13 +383,17 @@ def _step(
     inputs: dict[str, str] = {}
     dates: dict[str, list[str]] = {}
     for parent in parents:
-        wanted = values.digest8 if per_params(parent) else None
-        have = parent_partitions[parent["unique_id"]]
-        dates[parent["alias"]] = []
-        for d in _map_dates(node, parent, date, values):
-            if partition := have.get((wanted, d)):
-                dates[parent["alias"]].append(d)
-                inputs[f"{dataset_folder(parent)}/{d}"] = partition.commit.content_digest
+        alias, place = parent.node["alias"], dataset_folder(parent.node)
+        if parent.read:
+            dates[alias], found = date_maps.dates_read(parent.read, date, parent.dates, parent.indexes)
+            inputs |= {f"{place}/{d}": digest for d, digest in found.items()}
+            continue
+        wanted = values.digest8 if per_params(parent.node) else None
+        dates[alias] = []
+        for d in _map_dates(node, parent.node, date, values):
+            if partition := parent.partitions.get((wanted, d)):
+                dates[alias].append(d)
+                inputs[f"{place}/{d}"] = partition.commit.content_digest
     bronze_files: dict[str, tuple[list[Path], list[Path]]] = {}
     known: dict[str, dict] = {}
     for b in bronzes:
@@ -377,6 +433,7 @@ def _step(
         dates=dates,
         bronze_files=bronze_files,
         known=known,
+        provisional={w.name: w.provisional.get(date, []) for w in windowed},
     )
 
 

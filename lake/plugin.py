@@ -18,7 +18,10 @@ from lake import (
     code,
     commits,
     data_tests,
+    date_maps,
+    keyed,
     params,
+    path_keys,
     plan,
     publish,
     record_views,
@@ -134,13 +137,13 @@ class Plugin(BasePlugin):
         partitions = [
             *(commits.read_partitions(self.root / "lake" / folder) if found is None else found).values()
         ]
-        self.shown[folder] = {p.folder for p in partitions}
+        self.shown[folder] = {path for p in partitions for path in p.paths}
         select = views.dataset_view(node, _partition_column(node), plan.per_params(node), partitions)
         return f"create or replace view {node['schema']}.{node['alias']} as {select}"
 
     def _is_shown(self, node: dict, found: dict) -> bool:
         """True when this run has made the dataset's view over exactly these partitions."""
-        return self.shown.get(plan.dataset_folder(node)) == {p.folder for p in found.values()}
+        return self.shown.get(plan.dataset_folder(node)) == {path for p in found.values() for path in p.paths}
 
     def _op_param_values(self, job: dict) -> None:
         """One parameter's value in every param set of the repository, by params digest: for the data tests."""
@@ -162,6 +165,7 @@ class Plugin(BasePlugin):
         locks.take(folder, map(plan.dataset_folder, plan.dataset_parents(node, graph)), LOCK_TIMEOUT_S)
         for stray in stage_dir(self.root).glob(f"{node['alias']}@*.parquet"):
             stray.unlink()
+        keyed.tidy(self.root / "lake" / folder)  # after a killed run; this one has made the views anew
         start_date, end_date = _span(job["start_date"], job["end_date"])
         job["plan"] = planned = plan.plan(
             self.root,
@@ -183,7 +187,7 @@ class Plugin(BasePlugin):
         ]
         job["columns"] = views.columns(node)
         job["partition_column"] = _partition_column(node)
-        job["key"] = plan.meta(node)["key"]
+        job["key"] = path_keys.row_order(node)
         job["total"] = planned.total
         job["version"] = self._version(node, graph, job["param_set"])
         job["built"], job["refusal"] = 0, None
@@ -216,6 +220,9 @@ class Plugin(BasePlugin):
                     paths = paths or [bronze.empty_file(self.root, name, keys)]
                     sql.append(f"set variable {variable} = {views.literal(paths)}")
                     variables[variable] = None
+        for name, hours in step.provisional.items():
+            sql.append(f"set variable provisional_{name} = {views.literal(hours)}::varchar[]")
+            variables[f"provisional_{name}"] = None
         for name, known in step.known.items():
             sql.append(f"set variable known_{name} = {views.literal(params.canonical_json(known))}")
             variables[f"known_{name}"] = None
@@ -261,32 +268,38 @@ class Plugin(BasePlugin):
             rows, content = publish.check_and_digest(
                 staged, node["name"], step.date, job["job"]["key"], _lineage_columns(node)
             )
-        except publish.StageError:
+            if set(job["job"]["key"]) > set(plan.meta(node)["key"]):
+                keyed.check_unique(staged, plan.meta(node)["key"], f"{node['name']}, {step.date}")
+            indexes = publish.index_pairs(
+                staged, date_maps.declared_indexes(node), job["job"]["partition_column"], step.date
+            )
+        except (publish.StageError, date_maps.DateMapError):
             staged.unlink()
             raise
         version = job["job"]["version"] or {}
         if step.kept:
             self._compare(job, planned, step, staged, content)
             return
-        partition = commits.publish(
-            staged,
-            step.folder,
-            commits.Commit(
-                dataset=planned.dataset,
-                date=step.date,
-                params_digest=step.params.digest if step.params else None,
-                rows=rows,
-                bytes=staged.stat().st_size,
-                content_digest=content,
-                build_key=step.build_key,
-                code_digest=planned.code_digest,
-                inputs=step.inputs,
-                input_digest=plan.input_digest(step.inputs),
-                build_digest=version.get("build_digest"),
-                built_at=commits.now_utc(),
-                run_id=self.run.run_id,
-            ),
+        commit = commits.Commit(
+            dataset=planned.dataset,
+            date=step.date,
+            params_digest=step.params.digest if step.params else None,
+            rows=rows,
+            bytes=staged.stat().st_size,
+            content_digest=content,
+            build_key=step.build_key,
+            code_digest=planned.code_digest,
+            inputs=step.inputs,
+            input_digest=plan.input_digest(step.inputs),
+            build_digest=version.get("build_digest"),
+            built_at=commits.now_utc(),
+            run_id=self.run.run_id,
+            indexes=indexes,
         )
+        if keys := path_keys.declared(node):
+            partition = keyed.publish(staged, planned.dataset_dir, commit, keys, _lineage_columns(node))
+        else:
+            partition = commits.publish(staged, step.folder, commit)
         if planned.release:
             released.write_ancestry(self.root, partition)
         job["job"]["built"] += 1
@@ -317,7 +330,17 @@ class Plugin(BasePlugin):
         if not self._is_shown(node, found):
             job["view_sql"] = self._view_sql(node, found)
         self._roll_up(node, job["job"]["version"])
-        self._release(node)
+
+    def _op_done(self, job: dict) -> None:
+        """What the dataset's view showed until now may go."""
+        planned: plan.Plan = job["job"]["plan"]
+        for step in planned.steps:
+            if path_keys.declared(planned.node):
+                keyed.remove_unkeyed(planned.dataset_dir, step.date)
+            elif not step.params:
+                keyed.remove(planned.dataset_dir, step.date)
+        keyed.tidy(planned.dataset_dir, [step.date for step in planned.steps])
+        self._release(planned.node)
 
     # -- data tests --------------------------------------------------------------------------------------------------
 

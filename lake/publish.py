@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from lake.digest import ContentDigest
 
 BATCH_ROWS = 122_880
+MAX_INDEX_PAIRS = 200_000
 
 
 class StageError(ValueError):
@@ -106,6 +107,44 @@ def check_and_digest(path: Path, name: str, date: str, key: list[str], lineage: 
             rows += batch.num_rows
             last = _comparable(batch.select(key)).slice(batch.num_rows - 1)
         return rows, digest.hexdigest()
+
+
+def index_pairs(
+    path: Path, indexes: dict[str, tuple[str, str]], partition_column: str, date: str
+) -> dict[str, dict[str, list[str]]] | None:
+    """Distinct pairs of each index of a stage file, ``{index: {mapped date: [dates it reads]}}`` in order, ISO.
+
+    ``indexes`` names for each the columns of both; the partition's own date is in no file. None without indexes.
+    Raises StageError for a pair with a NULL, and above ``MAX_INDEX_PAIRS``.
+    """
+    if not indexes:
+        return None
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, columns in indexes.items():
+        held = [c for c in dict.fromkeys(columns) if c != partition_column]
+        pairs: set[tuple[str, str]] = set()
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=held, use_threads=False):
+                if any(column.null_count for column in batch.columns):
+                    raise StageError(
+                        f"{path.stem}: index {name} had a NULL in {' or '.join(held)}; nothing was published"
+                    )
+                distinct = pa.table(batch).group_by(held).aggregate([]) if held else pa.table(batch)
+                shown = {c: [d.isoformat() for d in distinct[c].to_pylist()] for c in held}
+                # an index of the own date alone names no column of the file: it says so of any row
+                shown[partition_column] = [date] * (
+                    distinct.num_rows if held else min(file.metadata.num_rows, 1)
+                )
+                pairs.update(zip(*(shown[c] for c in columns), strict=True))
+                if len(pairs) > MAX_INDEX_PAIRS:
+                    raise StageError(
+                        f"{path.stem}: index {name} had more than {MAX_INDEX_PAIRS} pairs of dates, expected a few for "
+                        "each date; nothing was published"
+                    )
+        found[name] = {}
+        for mapped, read in sorted(pairs):
+            found[name].setdefault(mapped, []).append(read)
+    return found
 
 
 def _check_keys(

@@ -57,8 +57,11 @@ def dataset_view(node: dict, partition_column: str, per_params: bool, partitions
     """SELECT over the committed files of a dataset; typed and empty when there are none.
 
     Besides the declared columns it shows the partition, from the path, as ``date`` and under the model's own name for
-    it (``session_date``); and, for a dataset built per param set, ``params`` (the first 8 digits of the set's digest,
-    as in the path) and ``params_digest``.
+    it (``session_date``); for a dataset with path keys these, in their declared types; and, for a dataset built per
+    param set, ``params`` (the first 8 digits of the set's digest, as in the path) and ``params_digest``.
+
+    Its files are those of the records of ``partitions``, by name: a file that is being published, or is no more of
+    its date, isn't seen.
     """
     declared = dict(columns(node))
     shown = {name: quote(name) for name in declared}
@@ -68,27 +71,32 @@ def dataset_view(node: dict, partition_column: str, per_params: bool, partitions
         whole = " ".join(f"when {literal(d[:8])} then {literal(d)}" for d in sorted(digests))
         shown["params"] = "params || ''"
         shown.setdefault("params_digest", f"case params {whole} end")
-    if not partitions:
-        types = {
-            partition_column: "date",
-            "date": "date",
-            "params": "varchar",
-            "params_digest": "varchar",
-            **declared,
-        }
-        return f"select {', '.join(f'cast(null as {types[n]}) as {quote(n)}' for n in shown)} where false"
     hive = {"date": "varchar", **({"params": "varchar"} if per_params else {})}
-    groups: dict[tuple[bool, tuple[str, ...]], list[Path]] = {}
+    groups: dict[tuple[bool, tuple[str, ...], tuple[str, ...]], list[Path]] = {}
     lacking = _lacking([n for n in declared if n not in (partition_column, "date", "params")], partitions)
     for p in partitions:
         # One scan wants equal keys in all of its paths, and those of the archive have `month` besides.
-        groups.setdefault((p.is_archived, lacking[p.commit.code_digest]), []).append(p.file)
+        keys, missing = tuple(p.commit.path_keys or ()), lacking.get(p.commit.code_digest, ())
+        places = [(f.path, f.is_archived) for f in p.key_files] if p.is_keyed else [(p.file, p.is_archived)]
+        for path, is_archived in places:
+            groups.setdefault((is_archived, keys, missing), []).append(path)
     selects = []
-    for (_, missing), files in sorted(groups.items(), key=lambda kv: (not kv[0][0], kv[0][1])):
+    for (_, keys, missing), files in sorted(groups.items(), key=lambda kv: (not kv[0][0], *kv[0][1:])):
         parts = {n: f"cast(null as {declared[n]})" if n in missing else e for n, e in shown.items()}
+        # `||`: a text column of the path as it is would be looked up among the file's statistics
+        parts |= {k: f"cast({quote(k)} || '' as {declared[k]})" for k in keys if k in declared}
         listed = ", ".join(f"{expression} as {quote(name)}" for name, expression in parts.items())
-        selects.append(f"select {listed} from {scan(files, hive)}")
-    return " union all ".join(selects)
+        selects.append(f"select {listed} from {scan(files, {**hive, **dict.fromkeys(keys, 'varchar')})}")
+    if selects:
+        return " union all ".join(selects)
+    types = {
+        partition_column: "date",
+        "date": "date",
+        "params": "varchar",
+        "params_digest": "varchar",
+        **declared,
+    }
+    return f"select {', '.join(f'cast(null as {types[n]}) as {quote(n)}' for n in shown)} where false"
 
 
 def _lacking(names: list[str], partitions: list[Partition]) -> dict[str, tuple[str, ...]]:
@@ -96,8 +104,8 @@ def _lacking(names: list[str], partitions: list[Partition]) -> dict[str, tuple[s
     yet. The view shows them as NULL, so that a run that is to build them can begin."""
     found: dict[str, tuple[str, ...]] = {}
     for p in partitions:
-        if p.commit.code_digest not in found:
-            held = set(pq.read_schema(p.file).names)
+        if p.commit.code_digest not in found and p.paths:
+            held = {*pq.read_schema(p.paths[0]).names, *(p.commit.path_keys or ())}
             found[p.commit.code_digest] = tuple(n for n in names if n not in held)
     return found
 

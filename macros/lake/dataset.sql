@@ -48,6 +48,7 @@ def materialize(df, con):
   {% if done.view_sql %}
     {% call statement('view', auto_begin=false) %}{{ done.view_sql }}{% endcall %}
   {% endif %}
+  {% do adapter.store_relation('lake', this, [], '', '', {'op': 'done', 'job': job}) %}
   {{ run_hooks(post_hooks) }}
   {% set target = this.incorporate(type='view') %}
   {% do persist_docs(target, model) %}
