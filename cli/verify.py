@@ -25,16 +25,27 @@ def verify(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of DuckDB and dbt; enter no result.")
     ] = None,
+    perturb: Annotated[
+        bool,
+        typer.Option(
+            "--perturb",
+            help="Build its last date without what came after an instant; rows up to it must stay.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print an array of flat objects.")] = False,
 ) -> None:
     """Build a version again from bronze and its recorded params, and compare every digest on record.
 
     One line for each date of each dataset, down to those that read bronze; bronze is read where it stands. Exit code 1
-    when a digest differs; what differs in code, bronze or engines is told beside it.
+    when a digest differs; what differs in code, bronze or engines is told beside it. With --perturb nothing is compared
+    but one date with itself, the future taken away; the verdict is recorded, and a promotion asks for it.
     """
     from lake.verify import verify as run  # noqa: PLC0415  # dbt takes seconds to import
 
     place = root.expanduser().resolve() if root else lake_root()
+    if perturb:
+        audited(place, version, scratch, as_json)
+        return
     with tqdm(desc="rebuilding", unit="model", disable=None, leave=False) as bar:
 
         def on_node(name: str) -> None:
@@ -65,6 +76,22 @@ def verify(
     for line in remarks(report):
         say(line)
     if not report.is_equal:
+        raise typer.Exit(1)
+
+
+def audited(place: Path, version: str, scratch: Path | None, as_json: bool) -> None:
+    from lake import audit  # noqa: PLC0415  # dbt takes seconds to import
+
+    with tqdm(desc="auditing", unit="model", disable=None, leave=False) as bar:
+        record = audit.audit(
+            place,
+            version,
+            scratch=scratch.expanduser().resolve() if scratch else None,
+            on_node=lambda name: bar.set_postfix_str(name, refresh=False) or bar.update(),
+        )
+    shown = ("version", "session_date", "asof_ns", "rows", "passed", "told")
+    print_rows([{name: record[name] for name in shown}], as_json=as_json)
+    if not record["passed"]:
         raise typer.Exit(1)
 
 

@@ -270,7 +270,7 @@ def _differing(old: Path, new: Path, key: Sequence[str]) -> tuple[list[str], lis
     after = after.take(pa.array([right[k] for k in common], pa.int64()))
     for name in names:
         a, b = before[name].combine_chunks(), after[name].combine_chunks()
-        if not _equal(a, b):
+        if not equal_values(a, b):
             columns.append(name)
     return columns, rows
 
@@ -279,7 +279,7 @@ def _places(table: pa.Table, key: Sequence[str]) -> dict[tuple, int]:
     return {row: i for i, row in enumerate(zip(*(table[k].to_pylist() for k in key), strict=True))}
 
 
-def _equal(a: pa.Array, b: pa.Array) -> bool:
+def equal_values(a: pa.Array, b: pa.Array) -> bool:
     if a.type != b.type:
         return False
     if pa.types.is_floating(a.type):  # −0.0 is 0.0, as in the digest

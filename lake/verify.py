@@ -74,7 +74,7 @@ def verify(
     Raises NotVerifiable when the version has no record or no model, RuntimeError when a model fails.
     """
     folder = released.version_dir(root, version)
-    recorded, resolved = (_read(folder / name, version) for name in ("manifest.yaml", "params.yaml"))
+    recorded, resolved = (read_record(folder / name, version) for name in ("manifest.yaml", "params.yaml"))
     if not recorded["dates"]:
         raise NotVerifiable(f"{version} has no date, expected at least one; build it first")
     datasets = _datasets(root, version)
@@ -84,7 +84,7 @@ def verify(
             made = stack.enter_context(tempfile.TemporaryDirectory(prefix="tickhouse-verify-"))
             scratch = Path(made).resolve()
         _prepare(root, scratch)
-        stack.enter_context(_environment(_write_params(scratch, resolved), threads))
+        stack.enter_context(environment(write_params(scratch, resolved), threads))
         options = {
             "root": scratch,
             "project_dir": project_dir,
@@ -95,12 +95,12 @@ def verify(
         nodes = {plan.dataset_folder(n): n for n in _nodes(graph, version, resolved)}
         selected = [f"+{release.selector(nodes[d])}" for d in datasets if d in nodes]
         args = ["run", "--select", *selected, *(["--threads", str(threads)] if threads else [])]
-        dbt.invoke(args, **options, on_event=_told(on_node))
+        dbt.invoke(args, **options, on_event=told_of(on_node))
         rows = [
             Row(dataset, date, digest, _rebuilt(scratch, dataset, date, resolved["params_digest"]))
             for (dataset, date), digest in known.digests.items()
         ]
-        again = _read(scratch / folder.relative_to(root) / "params.yaml", version)
+        again = read_record(scratch / folder.relative_to(root) / "params.yaml", version)
         inputs: ancestry.Inputs = {}
         for partition in commits.read_partitions(scratch / folder.relative_to(root)).values():
             if partition.commit.date in known.dates:
@@ -181,7 +181,7 @@ def _span(known: _Known, recorded: dict[str, Any]) -> dict[str, str]:
     return ({"start_date": dates[0]} if known.is_whole else {}) | {"end_date": end.isoformat()}
 
 
-def _read(path: Path, version: str) -> dict[str, Any]:
+def read_record(path: Path, version: str) -> dict[str, Any]:
     if not path.is_file():
         raise NotVerifiable(
             f"{version} has no {path.name} under {path.parent}, expected a built version; `tickhouse versions list` "
@@ -214,7 +214,7 @@ def _prepare(root: Path, scratch: Path) -> None:
         )
 
 
-def _write_params(scratch: Path, resolved: dict[str, Any]) -> Path:
+def write_params(scratch: Path, resolved: dict[str, Any]) -> Path:
     """A folder of param sets whose values are those on record."""
     folder = scratch / "params"
     folder.mkdir(exist_ok=True)
@@ -232,7 +232,7 @@ def _write_params(scratch: Path, resolved: dict[str, Any]) -> Path:
 
 
 @contextlib.contextmanager
-def _environment(params_dir: Path, threads: int | None) -> Iterator[None]:
+def environment(params_dir: Path, threads: int | None) -> Iterator[None]:
     wanted = {"TICKHOUSE_PARAMS_DIR": str(params_dir)} | (
         {"TICKHOUSE_THREADS": str(threads)} if threads else {}
     )
@@ -248,7 +248,7 @@ def _environment(params_dir: Path, threads: int | None) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _told(on_node: Callable[[str], None]) -> Callable[[Any], None]:
+def told_of(on_node: Callable[[str], None]) -> Callable[[Any], None]:
     def on_event(event: Any) -> None:
         if event.info.name == "LogModelResult":
             on_node(event.data.node_info.node_name)

@@ -5,7 +5,6 @@ A gate is judged by itself, also where another has failed: who is refused learns
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -286,9 +285,3 @@ def _floats(table: pa.Table, name: str) -> np.ndarray:
 
 
 _JUDGES = (_released, _keys, _looks_ahead, _geometry, _labels, _values, _enough, _audited, _experiment)
-
-
-def audit_path(root: Path, version: str, build_digest: str) -> Path:
-    """Where the verdict of the audit of a version stands, as it was at ``build_digest``."""
-    folder = root / "lake" / "silver" / "features" / version / "_metadata"
-    return folder / f"audit-{build_digest[:8]}.json"

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from lake import atomic, commits, contracts, params, released, runs
+from lake import atomic, audit, commits, contracts, params, released, runs
 from lake import datasets as lake_datasets
 from lake.commits import now_utc
 from lake.digest import file_digest, table_digest
@@ -149,7 +149,7 @@ def _judged(
     table = _table(root, version)
     manifest = experiments.silver_manifest(root, version)
     build_digest = (manifest.get("digests") or {}).get("build") or ""
-    audit_file = gates.audit_path(root, version, build_digest)
+    audit_file = audit.audit_path(root, version, build_digest)
     partitions = lake_datasets.partitions(root, datasets.folder(version))
     facts = gates.Facts(
         version=version,

@@ -16,7 +16,7 @@ import pytest
 import silver_worlds
 import yaml
 
-from lake import atomic, commits, contracts
+from lake import atomic, audit, commits, contracts
 from ml import datasets, experiments, gates, promotion, registry, training
 from tests.fixtures.processes import count_instants, dies_at
 
@@ -85,7 +85,7 @@ def audited(root: Path, passed: bool = True, told: str = "no row of 100 changed"
         "asof_ns": 1_766_000_000_000_000_000, "rows": 100, "audited_at": "2025-12-24T00:00:00Z",
     }  # fmt: skip
     contracts.check(record, "audit", "audit")
-    atomic.write_json(gates.audit_path(root, VERSION, digest), record)
+    atomic.write_json(audit.audit_path(root, VERSION, digest), record)
 
 
 def trained(root: Path, name: str, **changes: object) -> None:
