@@ -68,7 +68,7 @@ def failure_runs(terminals: pa.Table, date: datetime.date | None = None) -> pa.T
               otherwise. The result is by (client_id, symbol, known_at).
     Edges:    an event of exactly one hour before t counts, one at t doesn't. The first row of each date stands there
               even where nothing changes, so that a date hangs on its own terminals and those of the hour before.
-    Dates:    rows of ``date``, or of all dates that a terminal occurred on.
+    Dates:    rows of ``date``, or of all dates.
     Cost:     O(rows × length of a run).
     Source:   spec/execution.md 5.1 (consecutive_failures_1h), 5.2 rule 1.
     """
@@ -94,14 +94,11 @@ def failure_runs(terminals: pa.Table, date: datetime.date | None = None) -> pa.T
     revoked = counts & (unusable > available) & (unusable <= expired)
     steps = np.concatenate([available[counts], expired[counts], unusable[revoked]])
     step_of = np.concatenate([of[counts], of[counts], of[revoked]]).astype(np.int64)
-    days = steps // DAY_US
-    wanted = (
-        np.isin(days, np.unique(occurred // DAY_US))
-        if date is None
-        else days == (date - datetime.date(1970, 1, 1)).days
-    )
-    order = np.lexsort([steps[wanted], step_of[wanted]])
-    steps, step_of = steps[wanted][order], step_of[wanted][order]
+    if date is not None:
+        wanted = steps // DAY_US == (date - datetime.date(1970, 1, 1)).days
+        steps, step_of = steps[wanted], step_of[wanted]
+    order = np.lexsort([steps, step_of])
+    steps, step_of = steps[order], step_of[order]
     last = np.ones(len(steps), bool)
     last[:-1] = (np.diff(steps) != 0) | (np.diff(step_of) != 0)
     steps, step_of = steps[last], step_of[last]
