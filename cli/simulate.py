@@ -1,7 +1,8 @@
-"""`tickhouse simulate market`: raw files as a vendor would deliver them, out of the simulator."""
+"""`tickhouse simulate {market,execution}`: raw files as their sources would deliver them, out of the simulators."""
 
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from tqdm import tqdm
@@ -9,6 +10,9 @@ from tqdm import tqdm
 from cli.dates import trading_sessions
 from cli.output import print_rows
 from lake.paths import lake_root
+
+if TYPE_CHECKING:
+    from ingest.simulator.execution.simulation import ExecutionSimulation
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -68,6 +72,80 @@ def market(
         return
     rows = simulated(lake_root(), dates, sessions, scale, seed, profile, fault, truth)
     print_rows(rows, as_json=as_json)
+
+
+@app.command(
+    epilog="Example: tickhouse simulate execution --seed 7 --clients 2 --days 5 --ops-per-day 50 --out bot --fault none"
+)
+def execution(
+    seed: Annotated[int, typer.Option(help="The same arguments give the same rows.")] = 7,
+    clients: Annotated[int, typer.Option(help="Tenants 1 to N; the canary, 999, trades beside them.")] = 2,
+    days: Annotated[int, typer.Option(help="UTC days from --start on.")] = 30,
+    ops_per_day: Annotated[int, typer.Option(help="Operations of each tenant a day.")] = 50,
+    symbols: Annotated[str, typer.Option(metavar="A,B", help="What they trade.")] = "BTCUSDC,ETHUSDC",
+    start: Annotated[str, typer.Option(metavar="DATE", help="First UTC day.")] = "2024-12-01",
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fault", metavar="NAME", help="What is planted; may be repeated. all (default), none, or list."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; default: raw/ of LAKE_ROOT.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print an array of flat objects.")] = False,
+) -> None:
+    """Write a bot's events, ledger, operations, balances and fills, the market, and what was planted (truth/)."""
+    if fault == ["list"]:
+        print_rows(list_execution_faults(), as_json=as_json)
+        return
+    made = simulated_execution(
+        out or lake_root() / "raw", seed, clients, days, ops_per_day, symbols, start, fault or ["all"]
+    )
+    state = "written" if made.written else "there"
+    rows = [
+        {"kind": kind, "name": name, "count": count, "state": state}
+        for kind, counts in made.counts.items()
+        for name, count in counts.items()
+    ]
+    print_rows(rows, as_json=as_json)
+
+
+def list_execution_faults() -> list[dict[str, object]]:
+    from ingest.simulator.execution.faults import FAULTS  # noqa: PLC0415
+
+    return [{"fault": name, "what": f.what, "handling": f.handling} for name, f in FAULTS.items()]
+
+
+def simulated_execution(
+    out: Path,
+    seed: int,
+    clients: int,
+    days: int,
+    ops_per_day: int,
+    symbols: str,
+    start: str,
+    faults: list[str],
+) -> "ExecutionSimulation":
+    """Run the simulator of execution under a progress bar. Raises typer.BadParameter for a start that is no date."""
+    from ingest.simulator.execution.simulation import simulate_execution  # noqa: PLC0415 (loads pyarrow)
+
+    try:
+        first = datetime.fromisoformat(start)
+    except ValueError:
+        raise typer.BadParameter(
+            f"value was {start!r}, expected a date such as 2024-12-01", param_hint="--start"
+        ) from None
+    with tqdm(total=days, desc="simulate", unit="day", disable=None, leave=False) as bar:
+        return simulate_execution(
+            out,
+            seed=seed,
+            clients=clients,
+            days=days,
+            ops_per_day=ops_per_day,
+            symbols=[name.strip() for name in symbols.split(",") if name.strip()],
+            start=first.replace(tzinfo=UTC) if first.tzinfo is None else first,
+            faults=faults,
+            progress=lambda done, _: bar.update(done - bar.n),
+        )
 
 
 def list_faults() -> list[dict[str, object]]:

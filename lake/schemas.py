@@ -40,6 +40,7 @@ def schemas(words: Vocabulary) -> dict[str, Schema]:
         "receipt": _receipt(),
         "raw_manifest": _raw_manifest(),
         "simulation": _simulation(),
+        "execution_truth": _execution_truth(),
         "request": _request(),
         "binance_load": _binance_load(),
         "binance_cursor": _binance_cursor(),
@@ -271,6 +272,32 @@ def _simulation() -> Schema:
         files=_list(file),
     )
     return _file("What the simulator wrote", r"raw/simulation\.json", schema)
+
+
+def _execution_truth() -> Schema:
+    name = _pattern("[a-z0-9-]+")
+    schema = _record(
+        truth_version={"const": 1},
+        settings=_record(
+            seed=COUNT,
+            clients=SOME,
+            days=SOME,
+            ops_per_day=SOME,
+            symbols=_list(_pattern("[A-Z0-9]{5,20}"), minItems=1, uniqueItems=True),
+            start=_pattern(rf"{_DAY}T00:00:00Z"),
+            faults=_list(name, uniqueItems=True),
+        ),
+        counts=_record(
+            planted=_map(COUNT, name),
+            rows=_map(COUNT, _pattern("[a-z0-9_]+")),
+            event_types=_map(SOME, _pattern("[A-Z_]+")),
+            statuses=_map(SOME, _pattern("[A-Z]+")),
+            anomalies=_map(SOME, _pattern("[A-Z_]+")),
+            failed_rules=_map(SOME, _pattern("[A-Z_]+")),
+            executions=_map(COUNT, _pattern("[a-z_]+")),
+        ),
+    )
+    return _file("What the simulator of execution planted", r"raw/truth/truth\.json", schema)
 
 
 _PART: dict[str, Schema] = {

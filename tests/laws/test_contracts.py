@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from ingest.dbn import ingest
 from ingest.ndjson import ingest_ndjson
 from ingest.simulator import faults, flat_files, futures_files, market
+from ingest.simulator.execution.simulation import simulate_execution
 from ingest.window_seal import seal_through
 from lake import (
     atomic,
@@ -155,6 +156,14 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return every_record(tmp_path_factory.mktemp("kept"))
 
 
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The truth of a simulated bot."""
+    root = tmp_path_factory.mktemp("planted")
+    simulate_execution(root / "raw", seed=7, clients=1, days=1, ops_per_day=40, symbols=["BTCUSDC"])
+    return {name: path for name, path in files_below(root).items() if name.endswith("/truth.json")}
+
+
 def stop(*_: object) -> None:
     raise RuntimeError("stopped")
 
@@ -166,6 +175,7 @@ def written(
     ordered: dict[str, Path],
     synced: dict[str, Path],
     kept: dict[str, Path],
+    planted: dict[str, Path],
 ) -> dict[str, Path]:
     """Every file that a real run wrote, and the contracts of features and datasets, by path below its root."""
     checked_in = [contracts.FEATURES_JSON, *contracts.CONTRACTS_DIR.glob("*/*/v*.json")]
@@ -175,6 +185,7 @@ def written(
         | ordered
         | synced
         | kept
+        | planted
         | {path.relative_to(PROJECT_DIR).as_posix(): path for path in checked_in}
     )
 
