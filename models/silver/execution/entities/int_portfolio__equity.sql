@@ -40,7 +40,7 @@ totals as (
     select
         client_id,
         snapshot_time,
-        count(distinct case when net is null or (net != 0 and price_quote is null) then asset end) as unpriced_assets,
+        count(distinct case when net is null or (net != 0 and value_quote is null) then asset end) as unpriced_assets,
         sum(value_quote) as total_value,
         bool_or(account_type = 'SPOT' and (net is null or (net != 0 and value_quote is null))) as lacks_spot,
         sum(case when account_type = 'SPOT' then value_quote end) as spot_value,
@@ -161,7 +161,7 @@ complete as (
     select
         *,
         unpriced_assets = 0 as is_complete,
-        case when unpriced_assets = 0 then cast(total_value as decimal(20, 8)) end as total_equity_quote
+        case when unpriced_assets = 0 then {{ money('total_value') }} end as total_equity_quote
     from joined
 
 )
@@ -174,13 +174,12 @@ select
 
     -- values
     total_equity_quote,
-    cast(cast(total_equity_quote as double) / nullif(cast(btc_price_quote as double), 0) as decimal(20, 8))
-        as total_equity_btc,
-    cast(spot_value as decimal(20, 8)) as spot_value,
-    cast(margin_net_value as decimal(20, 8)) as margin_net_value,
+    {{ money('cast(total_equity_quote as double) / nullif(cast(btc_price_quote as double), 0)') }} as total_equity_btc,
+    {{ money('spot_value') }} as spot_value,
+    {{ money('margin_net_value') }} as margin_net_value,
 
     -- margin
-    cast(margin_debt as decimal(20, 8)) as margin_debt,
+    {{ money('margin_debt') }} as margin_debt,
     cast(margin_level_min as decimal(10, 4)) as margin_level_min,
     case band
         when 0 then 'SAFE' when 1 then 'CAUTION' when 2 then 'WARNING' when 3 then 'CRITICAL' when 4 then 'DANGER'
