@@ -35,6 +35,8 @@ class Step:
     known: dict[str, dict]
     # By source of hour windows, those of the date that more rows may come to: `YYYY-MM-DDTHH`.
     provisional: dict[str, list[str]]
+    # By the same, the end of the last sealed window of the date; None without one.
+    sealed_through: dict[str, str | None]
     kept: Partition | None = None
 
 
@@ -75,6 +77,7 @@ class _Windows:
     files: dict[str, list[Path]]
     inputs: dict[str, dict[str, str]]
     provisional: dict[str, list[str]]
+    sealed_through: dict[str, str]
 
 
 @dataclass
@@ -326,12 +329,15 @@ def _windows(root: Path, name: str) -> _Windows:
     """Markers enter build keys, and with them what a day record or the archive stands for; the state does as far as it
     says whether rows may still come.
     """
-    found = _Windows(name, {}, {}, {})
+    found = _Windows(name, {}, {}, {}, {})
     for marker in windows.read_markers(root, name):
         is_open = marker.state == "provisional"
         hours = found.provisional.setdefault(marker.date, [])
         if is_open and (hour := marker.window_start[:13]) not in hours:
             hours.append(hour)
+        if not is_open:
+            end = max(marker.window_end, found.sealed_through.get(marker.date, ""))
+            found.sealed_through[marker.date] = end
         key = f"bronze/{name}/{marker.date}/{marker.file_name}"
         found.inputs.setdefault(marker.date, {})[key] = code.sha256_text(
             f"{marker.content_hash} {is_open} {marker.incomplete}"
@@ -434,6 +440,7 @@ def _step(
         bronze_files=bronze_files,
         known=known,
         provisional={w.name: w.provisional.get(date, []) for w in windowed},
+        sealed_through={w.name: w.sealed_through.get(date) for w in windowed},
     )
 
 

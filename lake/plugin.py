@@ -223,6 +223,9 @@ class Plugin(BasePlugin):
         for name, hours in step.provisional.items():
             sql.append(f"set variable provisional_{name} = {views.literal(hours)}::varchar[]")
             variables[f"provisional_{name}"] = None
+        for name, end in step.sealed_through.items():
+            sql.append(f"set variable sealed_through_{name} = {views.literal(end)}::timestamptz")
+            variables[f"sealed_through_{name}"] = None
         for name, known in step.known.items():
             sql.append(f"set variable known_{name} = {views.literal(params.canonical_json(known))}")
             variables[f"known_{name}"] = None
