@@ -27,6 +27,8 @@ COMMANDS: Commands = {
     "train": ("cli.train", "Train on a gold table and write an experiment."),
     "promote": ("cli.promote", "Make an experiment what serves, if every gate passes."),
     "rollback": ("cli.rollback", "Serve an earlier promotion again."),
+    "run": ("cli.run", "Run a job of jobs.yaml: bronze-ingest, silver-transform, gold-features."),
+    "schedule": ("cli.schedule", "Print what runs the jobs by the clock: cron, systemd, Kubernetes."),
     "demo": ("cli.demo", "Simulate, ingest, build and train; report what was made and where."),
     "doctor": ("cli.doctor", "Check the environment and the lake."),
 }
