@@ -26,6 +26,8 @@ from lake import (
     contract_documents,
     contracts,
     datasets,
+    job_runs,
+    jobs,
     params,
     retention,
     rollup,
@@ -111,6 +113,10 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "deleted" in {row.state for row in deleted}  # hours that failed a check of quality stay
     land_windows(root, folder)
     rollup.write_rollups(root)
+    job = jobs.Job(
+        "night", "0 0 * * *", (), 600, 0, 0, "night", ("lake/bronze",), ("lake/silver",), ("python -c 0",)
+    )
+    assert job_runs.run(root, job).status == "ok"
     return root
 
 

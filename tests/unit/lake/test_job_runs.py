@@ -190,7 +190,7 @@ def test_a_killed_run_frees_its_lock_and_the_next_one_goes_on(kit: Kit, number: 
 
 def children_of(step: str) -> list[int]:
     """Processes that still run the script of a step: a killed run can't take them along."""
-    script = step.split()[-1].encode()
+    script = step.rsplit(maxsplit=1)[-1].encode()
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:

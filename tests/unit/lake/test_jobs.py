@@ -63,7 +63,7 @@ def test_a_job_that_can_not_be_run_is_refused_in_one_line(tmp_path: Path, change
 @pytest.mark.parametrize("text", ["jobs: [", "- 1", "jobs: 3", ""])
 def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str):
     (tmp_path / "jobs.yaml").write_text(text)
-    with pytest.raises(JobError, match="jobs.yaml"):
+    with pytest.raises(JobError, match=r"jobs\.yaml"):
         jobs.load(tmp_path / "jobs.yaml")
 
 
