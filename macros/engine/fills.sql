@@ -29,3 +29,34 @@ case when size({{ fills }}) > 0 then nullif(filter(
     paid -> paid.amount is not null
 ), array()) end
 {%- endmacro %}
+{# What one report paid: its commissions, else its own fee, as a list of (asset, amount, paid_at); NULL where it says
+   neither. `together`: an aggregate that puts such lists into one, in order; NULL of none. #}
+{% macro paid_fees(commissions, fee_asset, fee, paid_at) -%}
+{{ return(adapter.dispatch('paid_fees', 'tickhouse')(commissions, fee_asset, fee, paid_at)) }}
+{%- endmacro %}
+
+{% macro duckdb__paid_fees(commissions, fee_asset, fee, paid_at) -%}
+list_transform(
+    coalesce({{ commissions }}, case when {{ fee }} is not null then [{'asset': {{ fee_asset }}, 'amount': {{ fee }}}] end),
+    lambda paid: {'asset': paid.asset, 'amount': paid.amount, 'paid_at': {{ paid_at }}}
+)
+{%- endmacro %}
+
+{% macro default__paid_fees(commissions, fee_asset, fee, paid_at) -%}
+transform(
+    coalesce({{ commissions }}, case when {{ fee }} is not null then array(named_struct('asset', {{ fee_asset }}, 'amount', {{ fee }})) end),
+    paid -> named_struct('asset', paid.asset, 'amount', paid.amount, 'paid_at', {{ paid_at }})
+)
+{%- endmacro %}
+
+{% macro together(lists) -%}
+{{ return(adapter.dispatch('together', 'tickhouse')(lists)) }}
+{%- endmacro %}
+
+{% macro duckdb__together(lists) -%}
+nullif(list_sort(flatten(list({{ lists }}) filter (where {{ lists }} is not null))), [])
+{%- endmacro %}
+
+{% macro default__together(lists) -%}
+nullif(array_sort(flatten(collect_list({{ lists }}))), array())
+{%- endmacro %}

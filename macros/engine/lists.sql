@@ -42,3 +42,16 @@ filter(array(
 {% macro default__is_empty_list(list) -%}
 (coalesce(size({{ list }}), 0) = 0)
 {%- endmacro %}
+
+{# All values of a column that aren't NULL, in order; an aggregate. NULL of none. #}
+{% macro sorted_list(value) -%}
+{{ return(adapter.dispatch('sorted_list', 'tickhouse')(value)) }}
+{%- endmacro %}
+
+{% macro duckdb__sorted_list(value) -%}
+list_sort(list({{ value }}) filter (where {{ value }} is not null))
+{%- endmacro %}
+
+{% macro default__sorted_list(value) -%}
+array_sort(collect_list({{ value }}))
+{%- endmacro %}

@@ -1,0 +1,69 @@
+with
+
+events as (
+
+    select * from {{ ref('stg_execution__stop_events') }}
+
+),
+
+-- The first event of an execution is that of the least event_seq or, where an event has none, the earliest. It says on
+-- which date the execution stands: a STOP_TRIGGERED counts for triggered_at only as the first one.
+by_token as (
+
+    select
+        date,
+        client_id,
+        execution_token,
+        count(event_seq) < count(*) as has_null_seq,
+        min(occurred_at) as first_occurred_at,
+        min(event_seq) as first_event_seq,
+        {{ sequence_key_time('min(' ~ sequence_key('event_seq', 'occurred_at') ~ ')') }} as first_sequence_at
+    from events
+    group by date, client_id, execution_token
+
+),
+
+scoped as (
+
+    select
+        *,
+        case when substr(execution_token, 1, 7) = 'legacy:' then client_id else 0 end as tenant_scope
+    from by_token
+
+),
+
+shared as (
+
+    select
+        date,
+        execution_token
+    from scoped
+    where tenant_scope = 0
+    group by date, execution_token
+    having count(*) > 1
+
+)
+
+select
+    -- keys
+    scoped.date,
+    scoped.client_id,
+    scoped.execution_token,
+    scoped.tenant_scope,
+
+    -- where it stands
+    cast(
+        case when scoped.has_null_seq then scoped.first_occurred_at else scoped.first_sequence_at end as date
+    ) as home_date,
+    scoped.first_occurred_at,
+    scoped.first_event_seq,
+    scoped.first_sequence_at,
+
+    -- flags
+    scoped.has_null_seq,
+    shared.execution_token is not null as is_shared
+from scoped
+left join shared
+    on
+    scoped.date = shared.date and scoped.execution_token = shared.execution_token
+    and scoped.tenant_scope = 0
