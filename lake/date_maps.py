@@ -122,7 +122,7 @@ def _ancestors(node: dict, graph: dict) -> set[str]:
         uid = todo.pop()
         if uid not in found:
             found.add(uid)
-            todo += (graph["nodes"].get(uid) or {"depends_on": {"nodes": []}})["depends_on"]["nodes"]
+            todo += graph["nodes"].get(uid, {}).get("depends_on", {}).get("nodes", [])  # seeds have none
     return found
 
 
