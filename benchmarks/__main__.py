@@ -326,6 +326,16 @@ def retrieval(scratch: Path, share: float, runs: int) -> Measured:
     ], found
 
 
+def prediction(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_prediction  # noqa: PLC0415
+
+    found = bench_prediction.bench()
+    return [
+        Figure("prediction", "one row of 200 trees x 50, time against LightGBM", found["ratio"], 0.5),
+        Figure("prediction", "rows that aren't equal to the bit", found["bits_differ"], 0),
+    ], found
+
+
 BENCHES: dict[str, Callable[[Path, float, int], Measured]] = {
     f.__name__: f
     for f in (
@@ -341,6 +351,7 @@ BENCHES: dict[str, Callable[[Path, float, int], Measured]] = {
         gamma,
         bars,
         retrieval,
+        prediction,
         rivals,
         whole_day,
         days,
