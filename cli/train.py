@@ -1,4 +1,4 @@
-"""`tickhouse train`: fit, evaluate and store one experiment."""
+"""`tickhouse train`: fit, evaluate and store one experiment, or a model of a published training set."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,15 +11,22 @@ from lake.paths import lake_root
 
 app = typer.Typer(add_completion=False)
 
+VERSION = "v1.0_mechanics_only"
+
 
 @app.command(
-    epilog="Example: tickhouse train --version v1.0_mechanics_only --experiment exp002_other_sessions"
+    epilog="Examples: tickhouse train --version v1.0_mechanics_only --experiment exp002_other_sessions; "
+    "tickhouse train stop_outcome --version v1.0.0"
 )
 def train(
+    training_set: Annotated[
+        str | None, typer.Argument(help="Published training set, stop_outcome or slippage_prediction.")
+    ] = None,
     *,
-    version: Annotated[str, typer.Option(help="Feature version whose gold training table is used.")] = (
-        "v1.0_mechanics_only"
-    ),
+    version: Annotated[
+        str | None,
+        typer.Option(help=f"Feature version, default {VERSION}; or of the set, default the newest."),
+    ] = None,
     experiment: Annotated[str, typer.Option(help="Full name of the experiment, expNNN_name.")] = (
         "exp001_mechanics_only"
     ),
@@ -42,7 +49,15 @@ def train(
     rate by level kind × direction × half hour, _prior the share of the class in the training part. skill is
     1 − brier/brier_base; the intervals are 95 % over draws of whole sessions. An experiment that is up to
     date is not trained again.
+
+    With the name of a training set a model of one of its published versions is trained instead and written to
+    gold/models: each line is a predictor, and model_saves is what the model saves of its loss. --experiment, --notes
+    and --replace have no meaning then.
     """
+    if training_set is not None:
+        train_set(training_set, version, root, threads, dry_run=dry_run, as_json=as_json)
+        return
+    version = version or VERSION
     # Imported here: LightGBM and scikit-learn take a second that --help should not pay.
     from ml import training  # noqa: PLC0415
 
@@ -69,6 +84,29 @@ def train(
         )
     rows = report.rows()
     print_rows(rows if as_json else [compact(row) for row in rows], as_json=as_json)
+    for line in report.remarks():
+        say(line)
+
+
+def train_set(
+    name: str, version: str | None, root: Path | None, threads: int, *, dry_run: bool, as_json: bool
+) -> None:
+    """Train on a published version of a training set and print its scores."""
+    from lake import training_sets  # noqa: PLC0415
+    from ml.training_sets import train as sets  # noqa: PLC0415
+
+    place = root.expanduser().resolve() if root else lake_root()
+    if dry_run:
+        found = training_sets.version(place, name, version)
+        written = str(sets.folder(place, name, found.version))
+        print_rows([{"set": name, "version": found.version, "writes": written}], as_json=as_json)
+        return
+    report = sets.train(place, name, version, num_threads=threads)
+    rows = report.rows()
+    if not as_json:  # scores of the other kind of target
+        silent = [key for key in rows[0] if all(row[key] is None for row in rows)]
+        rows = [{k: v for k, v in row.items() if k not in silent} for row in rows]
+    print_rows(rows, as_json=as_json)
     for line in report.remarks():
         say(line)
 

@@ -65,6 +65,8 @@ def schemas(words: Vocabulary) -> dict[str, Schema]:
         "experiment_config": _experiment_config(words),
         "experiment_metrics": _experiment_metrics(words),
         "training_set": _training_set(),
+        "training_set_metrics": _training_set_metrics(),
+        "training_set_model": _training_set_model(),
         "registry": _registry(words),
         "signals_production": _signals_production(words),
         "pointer": _pointer(),
@@ -1128,6 +1130,41 @@ def _audit() -> Schema:
     )
     path = rf"lake/silver/features/[^/]+/_metadata/audit-{_HEX8}\.json"
     return _file("What became of a version's rows when all that came later was taken away", path, schema)
+
+
+def _training_set_metrics() -> Schema:
+    contribution = _record(feature=SLUG, mean_abs=NUMBER)
+    schema = _record(
+        name=_enum("stop_outcome", "slippage_prediction"),
+        version=_SET_VERSION,
+        dataset_hash=SHA256,
+        config=OBJECT,
+        engines=_map(TEXT),
+        rows=_record(train=SOME, test=SOME, test_days=SOME),
+        rounds=_map(COUNT),
+        # by target: of a classifier scores by predictor, of numbers a list by loss
+        scores=_map({"type": ["object", "array"]}, SLUG, minProperties=1),
+        walk_forward=_map(_or_null(OBJECT), SLUG),
+        calibration=_map(_or_null(OBJECT), SLUG),
+        contributions=_map(_list(contribution), SLUG),
+        remarks=_list(TEXT),
+        model=_record(path=_pattern(rf"lake/gold/models/{_SET_PATH}/model\.json"), sha256=SHA256, bytes=SOME),
+    )
+    return _file("Scores of a model of a training set", rf"lake/gold/models/{_SET_PATH}/metrics\.json", schema)
+
+
+def _training_set_model() -> Schema:
+    schema = _record(
+        format_version={"const": 1},
+        name=_enum("stop_outcome", "slippage_prediction"),
+        version=_SET_VERSION,
+        dataset_hash=SHA256,
+        features=_list(SLUG, minItems=1, uniqueItems=True),
+        categories=_map(_list(TEXT, uniqueItems=True), SLUG),
+        boosters=_map(TEXT, minProperties=1),
+        calibration=_map(_record(slope=NUMBER, intercept=NUMBER), SLUG),
+    )
+    return _file("A model of a training set", rf"lake/gold/models/{_SET_PATH}/model\.json", schema)
 
 
 # -- runs and contracts ----------------------------------------------------------------------------------------------

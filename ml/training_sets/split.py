@@ -89,8 +89,13 @@ def cut(samples: Samples, embargo_s: int = EMBARGO_S) -> Cut:
                 "expected some; build the candidates of more dates"
             )
     train = np.sort(samples.as_of_us[side == TRAIN])
-    tail = int(train[len(train) - -(-len(train) // 10)])
-    return Cut(split_at, side, tail, folds(train, split_at - embargo_s * 1_000_000, embargo_s))
+    return Cut(split_at, side, tail_start(train), folds(train, split_at - embargo_s * 1_000_000, embargo_s))
+
+
+def tail_start(as_of_us: np.ndarray) -> int:
+    """Where the last tenth of sorted times (n,), n ≥ 1, begins; it has ⌈n/10⌉ of them, and those that tie."""
+    n = len(as_of_us)
+    return int(as_of_us[n - -(-n // 10)])
 
 
 def folds(as_of_us: np.ndarray, end_us: int, embargo_s: int = EMBARGO_S, k: int = FOLDS) -> tuple[Fold, ...]:
