@@ -55,3 +55,29 @@ list_sort(list({{ value }}) filter (where {{ value }} is not null))
 {% macro default__sorted_list(value) -%}
 array_sort(collect_list({{ value }}))
 {%- endmacro %}
+
+{# True where a sorted list of numbers from 1 on leaves none out; numbers may repeat. True of none. #}
+{% macro is_gap_free(numbers) -%}
+{{ return(adapter.dispatch('is_gap_free', 'tickhouse')(numbers)) }}
+{%- endmacro %}
+
+{% macro duckdb__is_gap_free(numbers) -%}
+coalesce(list_last({{ numbers }}) = list_unique({{ numbers }}), true)
+{%- endmacro %}
+
+{% macro default__is_gap_free(numbers) -%}
+coalesce(array_max({{ numbers }}) = size(array_distinct({{ numbers }})), true)
+{%- endmacro %}
+
+{# A list without values. #}
+{% macro empty_list(type) -%}
+{{ return(adapter.dispatch('empty_list', 'tickhouse')(type)) }}
+{%- endmacro %}
+
+{% macro duckdb__empty_list(type) -%}
+cast([] as {{ type }}[])
+{%- endmacro %}
+
+{% macro default__empty_list(type) -%}
+cast(array() as array<{{ type }}>)
+{%- endmacro %}
