@@ -34,5 +34,5 @@ def bench(*, trees: int = TREES, features: int = FEATURES, asked: int = ASKED) -
         "ratio": statistics.median(mine) / statistics.median(theirs),
         "ours_us": statistics.median(mine) * 1e6,
         "lightgbm_us": statistics.median(theirs) * 1e6,
-        "bits_differ": differ,
+        "bits_differ": int(differ),
     }
