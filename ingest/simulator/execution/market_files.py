@@ -108,12 +108,9 @@ class MarketFiles:
             )
         self.counts["klines"] += len(lines)
         self.counts["missing_klines"] += MINUTES - len(lines)
-        # A symbol without a tape has its bars a month: fewer files.
         self._bars.mkdir(parents=True, exist_ok=True)
-        date = date_text(day.start_us)
-        stem = f"{i.symbol}-1m-{date if day.has_tape else date[:7]}"
-        with (self._bars / f"{stem}.csv").open("a", encoding="utf-8", newline="\n") as file:
-            file.writelines(lines)
+        path = self._bars / f"{i.symbol}-1m-{date_text(day.start_us)}.csv"
+        path.write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
 def _archive(folder: Path, stem: str, text: str) -> None:
