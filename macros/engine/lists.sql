@@ -81,3 +81,16 @@ cast([] as {{ type }}[])
 {% macro default__empty_list(type) -%}
 cast(array() as array<{{ type }}>)
 {%- endmacro %}
+
+{# Two lists of names as one, in order; neither may be NULL. #}
+{% macro merged_list(left, right) -%}
+{{ return(adapter.dispatch('merged_list', 'tickhouse')(left, right)) }}
+{%- endmacro %}
+
+{% macro duckdb__merged_list(left, right) -%}
+list_sort(list_concat({{ left }}, {{ right }}))
+{%- endmacro %}
+
+{% macro default__merged_list(left, right) -%}
+array_sort(concat({{ left }}, {{ right }}))
+{%- endmacro %}

@@ -226,7 +226,7 @@ folded as (
         max(case when is_report then greatest(occurred_at, coalesce(ingested_at, occurred_at)) end)
             as execution_available_at,
         {{ money('sum(case when is_report then quantity end)') }} as executed_quantity,
-        sum(case when is_report then fill_price * quantity end) as filled_notional,
+        sum(case when is_report then {{ exact_product('fill_price', 'quantity') }} end) as filled_notional,
         sum(case when is_report and fill_price is not null then quantity end) as filled_quantity,
         coalesce(bool_or(is_report and is_fill_imputed), false) as is_fill_imputed,
         min_by(exchange_order_id, event_order)
@@ -235,7 +235,7 @@ folded as (
             as reported_slippage_pct,
         {{ together(
             'case when is_report then '
-            ~ paid_fees('commissions', 'fee_asset', 'fee', 'coalesce(exchange_time, occurred_at)') ~ ' end'
+            ~ paid_fees('commissions', 'fee_asset', 'fee', 'fill_price', 'coalesce(exchange_time, occurred_at)') ~ ' end'
         ) }} as exit_fees,
 
         -- lineage
@@ -484,15 +484,10 @@ priced as (
         *,
         case when not is_fill_imputed then signed_slippage_pct end as slippage_pct,
         case when not is_fill_imputed then signed_slippage_vs_trigger_pct end as slippage_vs_trigger_pct,
-        -- a broken price must not end the build
-        case
-            when abs(cast(real_fill_price - entry_price as double) * cast(executed_quantity as double)) < 999999999999
-                then cast(
-                        case side when 'SELL' then 1 when 'BUY' then -1 end
-                        * (real_fill_price - entry_price) * executed_quantity
-                        as decimal(20, 8)
-                    )
-        end as gross_pnl,
+        {{ money(
+            "case side when 'SELL' then 1 when 'BUY' then -1 end * "
+            ~ '(' ~ exact_product('(real_fill_price - entry_price)', 'executed_quantity') ~ ')'
+        ) }} as gross_pnl,
         (case side when 'SELL' then 1 when 'BUY' then -1 end)
         * (case known_trigger_type when 'STOP_LOSS' then 1 when 'TAKE_PROFIT' then -1 end)
         * (stop_price - entry_price) >= 0 as is_wrong_side,

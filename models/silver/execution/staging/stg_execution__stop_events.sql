@@ -61,7 +61,7 @@ lifted as (
         {{ json_struct('payload_json', [
             'trigger_type', 'entry_price', 'entry_placed_at', 'entry_time', 'strategy_id', 'fee', 'fee_asset',
             'fill_imputed', 'block_reason', 'price_age_ms', 'spread_bps_at_trigger', 'top_depth_quote',
-            {'fills': ['commission', 'commission_asset', 'trade_id']},
+            {'fills': ['price', 'commission', 'commission_asset', 'trade_id']},
         ]) }} as payload
     from numbered
     where arrival_order = 1
@@ -112,7 +112,7 @@ select
     {{ percent_text('lifted.payload.spread_bps_at_trigger') }} as spread_bps_at_trigger,
     {{ decimal_text('lifted.payload.top_depth_quote') }} as top_depth_quote,
     {{ joined_trade_ids('lifted.payload.fills') }} as trade_ids,
-    {{ commissions('lifted.payload.fills') }} as commissions,
+    {{ commissions('lifted.payload.fills', 'lifted.fill_price') }} as commissions,
 
     -- lineage
     lifted.ingested_at,

@@ -1,0 +1,2 @@
+select * from {{ ref('stop_executions') }}
+where is_current
