@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from lake.commits import Partition, read_partition
+from lake.commits import Partition, read_keyed, read_partition
 
 Inputs = dict[
     str, str
@@ -40,7 +40,7 @@ def partition(root: Path, name: str, params_digest: str | None) -> Partition | N
     folder = root / "lake" / dataset
     if params_digest is not None and (folder / f"params={params_digest[:8]}").is_dir():
         folder = folder / f"params={params_digest[:8]}"
-    return read_partition(folder / f"date={date}")
+    return read_partition(folder / f"date={date}") or read_keyed(folder, date)
 
 
 def changed(before: Mapping[str, str], after: Mapping[str, str], kind: str = "") -> list[str]:

@@ -1,5 +1,6 @@
 """What can be archived, as units: hours of market bronze, days of execution bronze, built dates, raw files."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -148,36 +149,54 @@ def _partition(path: str) -> str:
 
 
 def built_dates(root: Path, wanted: Wanted) -> Iterator[Unit]:
-    """One unit for each committed partition of silver and gold."""
+    """One unit for each committed partition of silver and gold; of datasets with path keys for each key of a date."""
     for layer in ("silver", "gold"):
-        folders = {p.parents[2] for p in (lake_dir(root) / layer).glob("**/date=*/_metadata/commit-*.json")}
-        for folder in sorted({f.parent if f.name.startswith("params=") else f for f in folders}):
+        for folder in commits.dataset_dirs(lake_dir(root) / layer):
             dataset = folder.relative_to(lake_dir(root)).as_posix()
             reason = _must_stay(folder, dataset)
             for partition in commits.read_partitions(folder).values():
                 if wanted(dataset, partition.commit.date):
-                    yield _built_date(folder, dataset, partition, reason)
+                    yield from _built_date(folder, dataset, partition, reason)
 
 
-def _built_date(folder: Path, dataset: str, partition: commits.Partition, reason: str | None) -> Unit:
-    hot = partition.folder / commits.DATA_FILE
-    archived = partition.commit.extra.get("archived", {})
-    # The record's digest leaves lineage columns out; the copy has to hold these as well.
-    digest = archived.get("content_hash") or file_digest(partition.file)
-    return Unit(
-        dataset=dataset,
-        date=partition.commit.date,
-        partition=partition.folder.relative_to(folder).as_posix(),
-        parts=(Part(hot, "", partition.commit.rows, digest),),
-        sources=() if archived else (hot,),
-        deletes=tuple(path for path in (hot,) if path.is_file()),
-        is_archived=bool(archived),
-        blocked=reason,
-        mark=lambda file, entry: _mark_built(partition, file, entry),
-    )
+def _built_date(
+    folder: Path, dataset: str, partition: commits.Partition, reason: str | None
+) -> Iterator[Unit]:
+    commit = partition.commit
+    if partition.is_keyed:
+        files = [(folder / f["path"], f.get("archived", {}), f["rows"]) for f in commit.files]
+        now = {
+            folder / f["path"]: file.path for f, file in zip(commit.files, partition.key_files, strict=True)
+        }
+    else:
+        hot = partition.folder / commits.DATA_FILE
+        files, now = [(hot, commit.extra.get("archived", {}), commit.rows)], {hot: partition.file}
+    for hot, archived, rows in files:
+        # The record's digest leaves lineage columns out; the copy has to hold these as well.
+        digest = archived.get("content_hash") or file_digest(now[hot])
+        yield Unit(
+            dataset=dataset,
+            date=commit.date,
+            partition=hot.parent.relative_to(folder).as_posix(),
+            parts=(Part(hot, "", rows, digest),),
+            sources=() if archived else (hot,),
+            deletes=tuple(path for path in (hot,) if path.is_file()),
+            is_archived=bool(archived),
+            blocked=reason,
+            mark=functools.partial(_mark_built, partition, hot),
+        )
 
 
-def _mark_built(partition: commits.Partition, file: Path, entry: Entry) -> None:
+def _mark_built(partition: commits.Partition, hot: Path, file: Path, entry: Entry) -> None:
+    if partition.is_keyed:
+        now = commits.read_keyed(partition.folder, partition.commit.date)
+        # Other keys of the date may have been moved since: their entries say so, and nothing else.
+        mine = [f for f in (now.commit.files if now else ()) if partition.folder / f["path"] == hot]
+        if not mine or now.commit.build_key != partition.commit.build_key:
+            raise merge.MergeError(f"{hot} was built anew meanwhile; archive it again")
+        if "archived" not in mine[0]:
+            commits.mark_key_archived(now, hot, file, entry.sha256, entry.content_hash)
+        return
     if partition.is_archived:
         return
     now = commits.read_partition(partition.folder)

@@ -13,7 +13,6 @@ schema and for its rows: a query that meets a replacement in between fails, and 
 import datetime
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -141,66 +140,79 @@ def now_utc() -> str:
 def read_partitions(dataset_dir: Path) -> dict[tuple[str | None, str], Partition]:
     """Every committed partition of a dataset, keyed by (first 8 of its params digest or None, ISO date), in order."""
     found: dict[tuple[str | None, str], Partition] = {}
-    for params, folder in _partition_folders(dataset_dir):
-        if partition := read_partition(folder):
-            found[params, partition.commit.date] = partition
-    for name in _names(dataset_dir / "_metadata", "date="):
-        if partition := read_keyed(dataset_dir, name.removeprefix("date=")):
+    root = str(dataset_dir)
+    for params in (None, *_names(root, "params=")):
+        place = root if params is None else f"{root}/{params}"
+        for name in _names(place, "date="):
+            if partition := _read(f"{place}/{name}", f"{place}/{name}/_metadata"):
+                found[params and params.removeprefix("params="), partition.commit.date] = partition
+    for name in _names(f"{root}/_metadata", "date="):
+        if partition := _read(root, f"{root}/_metadata/{name}"):
             found[None, partition.commit.date] = partition
     return dict(sorted(found.items(), key=lambda kv: (kv[0][0] or "", kv[0][1])))
 
 
+def dataset_dirs(layer: Path) -> list[Path]:
+    """Folders below a layer's that hold commit records, in order."""
+    found: set[Path] = set()
+    for place, folders, _ in os.walk(layer):
+        path = Path(place)
+        if path.name == "_metadata" and any(f.startswith("date=") for f in folders):
+            found |= {path.parent for f in folders if _names(f"{place}/{f}", "commit-")}
+        elif path.name == "_metadata" and path.parent.name.startswith("date=") and _names(place, "commit-"):
+            folder = path.parents[1]
+            found.add(folder.parent if folder.name.startswith("params=") else folder)
+        # Of a folder of one key or date only the records are of interest.
+        inside = path.name.startswith("date=")
+        folders[:] = [f for f in folders if f == "_metadata" or not inside]
+    return sorted(found)
+
+
 def read_partition(folder: Path) -> Partition | None:
     """The committed partition in a folder, None where there is none."""
-    return _read(folder, folder / "_metadata")
+    return _read(str(folder), f"{folder}/_metadata")
 
 
 def read_keyed(dataset_dir: Path, date: str) -> Partition | None:
     """The committed partition of a date of a dataset with path keys, None where there is none."""
-    return _read(dataset_dir, dataset_dir / "_metadata" / f"date={date}")
+    return _read(str(dataset_dir), f"{dataset_dir}/_metadata/date={date}")
 
 
-def _read(folder: Path, metadata: Path) -> Partition | None:
+def _read(folder: str, metadata: str) -> Partition | None:
     found = None
     for name in _names(metadata, "commit-"):
         try:
-            partition = Partition(folder, _commit(metadata / name))
+            partition, paths = _record(folder, f"{metadata}/{name}")
         except FileNotFoundError:  # a builder took it away just now: the date is not committed
             continue
         is_newer = found is None or found.commit.built_at <= partition.commit.built_at
-        if is_newer and all(map(os.path.isfile, partition.paths)):
+        if is_newer and all(map(os.path.isfile, paths)):
             found = partition
     return found
 
 
-_parsed: dict[str, tuple[tuple[int, int, int], Commit]] = {}
+_read_before: dict[str, tuple[tuple[int, int, int], Partition, list[str]]] = {}
 
 
-def _commit(path: Path) -> Commit:
-    """The record in a file. A record is only ever replaced by another file, so one that was read need not be parsed
-    again: a run reads those of a parent once for each of its readers."""
+def _record(folder: str, path: str) -> tuple[Partition, list[str]]:
+    """What a record says, and its files. A record is only ever replaced by another file, so one that was read need not
+    be read again: a run asks for those of a parent once for each of its readers."""
     found = os.stat(path)
     seen = (found.st_ino, found.st_mtime_ns, found.st_size)
-    held = _parsed.get(str(path))
+    held = _read_before.get(path)
     if held is None or held[0] != seen:
-        if len(_parsed) >= _MAX_PARSED:
-            _parsed.clear()
-        held = _parsed[str(path)] = (seen, Commit(**json.loads(path.read_bytes())))
-    return held[1]
+        if len(_read_before) >= _MAX_HELD:
+            _read_before.clear()
+        with open(path, "rb") as f:
+            partition = Partition(Path(folder), Commit(**json.loads(f.read())))
+        held = _read_before[path] = (seen, partition, list(map(str, partition.paths)))
+    return held[1], held[2]
 
 
-_MAX_PARSED = 200_000
+_MAX_HELD = 200_000
 
 
-def _partition_folders(dataset_dir: Path) -> Iterator[tuple[str | None, Path]]:
-    for name in _names(dataset_dir, "date="):
-        yield None, dataset_dir / name
-    for params in _names(dataset_dir, "params="):
-        for name in _names(dataset_dir / params, "date="):
-            yield params.removeprefix("params="), dataset_dir / params / name
-
-
-def _names(folder: Path, prefix: str) -> list[str]:
+def _names(folder: str, prefix: str) -> list[str]:
     try:
         return sorted(name for name in os.listdir(folder) if name.startswith(prefix))
     except FileNotFoundError:

@@ -68,8 +68,17 @@ def publish(
         atomic.make_dirs(target.parent)
         atomic.replace(part, target)
     commits.write_record(new)
+    _remove_records(new)
     staged.unlink()
     return new
+
+
+def _remove_records(current: Partition) -> None:
+    """Delete the records beside a date's current one, and the verdicts on them."""
+    names = {f"{kind}-{current.commit.build_key[:8]}.json" for kind in ("commit", "status")}
+    for name in _listed(current.metadata):
+        if name.startswith(("commit-", "status-", "._tmp-")) and name not in names:
+            (current.metadata / name).unlink(missing_ok=True)
 
 
 def _with(commit: Commit, keys: dict[str, str], files: list[dict]) -> Commit:
@@ -150,14 +159,8 @@ def tidy(dataset_dir: Path, dates: Sequence[str] | None = None) -> None:
             if path not in kept:
                 (dataset_dir / path).unlink(missing_ok=True)
                 _remove_empty(dataset_dir, (dataset_dir / path).parent)
-        names = (
-            {f"{kind}-{current.commit.build_key[:8]}.json" for kind in ("commit", "status")}
-            if current
-            else set()
-        )
-        for name in _listed(metadata):
-            if name.startswith(("commit-", "status-", "._tmp-")) and name not in names:
-                (metadata / name).unlink(missing_ok=True)
+        if current:
+            _remove_records(current)
         (metadata / MARK).unlink()
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lake import atomic, bronze, sources, windows
+from lake import atomic, bronze, commits, sources, windows
 from lake.commits import Partition, read_partitions
 from lake.paths import bronze_dir, lake_dir, receipts_dir, runs_dir
 
@@ -174,12 +174,8 @@ def failures(partitions: list[Partition]) -> str | None:
 
 def dataset_folders(root: Path) -> Iterator[Path]:
     """Folders under silver and gold that hold committed partitions, in order of path."""
-    found = set()
-    for layer in ("silver", "gold"):
-        for record in (lake_dir(root) / layer).glob("**/date=*/_metadata/commit-*.json"):
-            folder = record.parents[2]
-            found.add(folder.parent if folder.name.startswith("params=") else folder)
-    yield from sorted(found)
+    for layer in ("gold", "silver"):
+        yield from commits.dataset_dirs(lake_dir(root) / layer)
 
 
 # -- bronze ----------------------------------------------------------------------------------------------------------

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingest.compaction import compact
-from lake import atomic, bronze, commits, datasets, released, retention
+from lake import atomic, bronze, commits, datasets, keyed, released, retention, views
 from lake.archive_units import units
 from lake.digest import file_digest
 from lake.retention import Policy, PolicyError, Rules, load_rules
+from lake.status import built_status
 from tests.fixtures.bronze import Delivery, at_ns, make_bronze, print_at
 from tests.fixtures.processes import count_instants, dies_at
 
@@ -268,6 +269,68 @@ def test_a_held_client_keeps_every_partition_with_a_row_of_his(tmp_path):
     assert (root / f"lake/silver/mine/date={OLD}/data.parquet").read_bytes() == before[
         f"lake/silver/mine/date={OLD}/data.parquet"
     ]
+
+
+def build_keyed(root: Path, dataset: str, day: str, clients: list[int]) -> None:
+    """One date of a dataset with a file for each client, whose ids come in order."""
+    schema = {"client_id": pa.array(clients, pa.int64()), "value": [*range(len(clients))]}
+    staged = root / "staged.parquet"
+    root.mkdir(exist_ok=True)
+    pq.write_table(pa.table(schema | {"run_id": ["x"] * len(clients)}), staged)
+    commit = commits.Commit(
+        dataset=dataset, date=day, params_digest=None, rows=len(clients), bytes=0,
+        content_digest=file_digest(staged, ["run_id"]), build_key="b" * 64, code_digest="c" * 64,
+        inputs={}, input_digest="e" * 64, build_digest=None,
+        built_at="2025-11-04T00:00:00Z", run_id="20251104T000000Z_run_00c0de",
+    )  # fmt: skip
+    keyed.publish(staged, root / "lake" / dataset, commit, {"client_id": "bigint"}, ["run_id"])
+    keyed.tidy(root / "lake" / dataset)
+
+
+def test_a_key_under_legal_hold_stays_while_the_others_of_its_date_go(tmp_path):
+    root = tmp_path / "lake_root"
+    build_keyed(root, "silver/stops", OLD, [1, 1, 7, 8])
+    build_keyed(root, "silver/stops", YOUNG, [1])
+    build_keyed(root, "silver/stops", "2025-11-04", [])  # a date without any key is its record alone
+    folder = root / "lake/silver/stops"
+    table = datasets.read(root, "silver/stops")
+    assert [row.unit.partition for row in retention.plan(root, rules("7"))] == [
+        f"client_id={c}/date={OLD}" for c in (1, 7, 8)
+    ]
+    retention.archive(root, rules("7"), RUN)
+    found = retention.delete(root, rules("7"), RUN, yes=True)
+    assert [row.state for row in found] == ["deleted", "refused", "deleted"]
+    assert "legal hold" in found[1].problem
+    (partition,) = [p for p in commits.read_partitions(folder).values() if p.commit.date == OLD]
+    assert [f.is_archived for f in partition.key_files] == [True, False, True]
+    assert [f.path.is_relative_to(folder) for f in partition.key_files] == [False, True, False]
+    assert datasets.read(root, "silver/stops") == table
+    with duckdb.connect() as connection:
+        node = {
+            "name": "stops", "columns": {n: {"name": n, "data_type": t} for n, t in
+            (("client_id", "bigint"), ("value", "bigint"), ("run_id", "varchar"), ("date", "date"))},
+        }  # fmt: skip
+        select = views.dataset_view(node, "date", False, [*commits.read_partitions(folder).values()])
+        shown = connection.execute(f"select client_id, count(*) from ({select}) group by all order by all")
+        assert shown.fetchall() == [(1, 3), (7, 1), (8, 1)]
+    assert [row.state for row in retention.verify(root, rules("7"))] == ["verified"] * 3
+    assert [row.unit.partition for row in retention.plan(root, rules())] == [f"client_id=7/date={OLD}"]
+    assert [row.state for row in retention.delete(root, rules(), RUN, yes=True)] == ["deleted"]
+    assert datasets.read(root, "silver/stops") == table
+    status = [row for row in built_status(root) if row.dataset == "silver/stops"]
+    assert [(row.dates, row.rows) for row in status] == [(3, 5)]
+
+
+def test_a_date_that_is_built_anew_after_its_keys_were_archived_is_hot_again(tmp_path):
+    root = tmp_path / "lake_root"
+    build_keyed(root, "silver/stops", OLD, [1, 2])
+    retention.archive(root, rules(), RUN)
+    retention.delete(root, rules(), RUN, yes=True)
+    build_keyed(root, "silver/stops", OLD, [2, 3])
+    assert datasets.read(root, "silver/stops")["client_id"].to_pylist() == [2, 3]
+    assert {row.state for row in retention.plan(root, rules())} == {"hot"}
+    archived = [*(root / "lake/archive/silver/stops").rglob("*.parquet")]
+    assert len(archived) == 2, "a copy in the archive is never deleted"
 
 
 def test_training_sets_and_released_versions_stay(tmp_path):
