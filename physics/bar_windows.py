@@ -1,110 +1,160 @@
 """Trailing statistics of one-minute bars at every whole minute (spec/execution.md 5.1, 5.4).
 
-At minute ``m`` only bars that have ended count: those with open_time before ``m``. Sums of volume are exact integers;
-sums over the returns of a window run in the order of its minutes, compensated, so that a value hangs on the bars of its
-window alone and not on what else was read.
+At minute ``m`` only bars that have ended count: those with open_time before ``m``. A date is computed from its own bars
+and those of the day before, whatever else was read: sums of volume are exact integers, sums over returns differences of
+running sums in double-double, which say what `math.fsum` says of the window.
 """
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numba import njit, types
 
 from physics.columns import I64, column, read_only
 from physics.decimals import LOW_BITS, decimal_words, decimals
-from physics.slices import symbol_slices
-from physics.sums import two_sum
+from physics.sums import add, subtract
 
 DAY_MINUTES = 1440
+SPAN = 2 * DAY_MINUTES
 MINUTE_US = 60_000_000
-BAR_COLUMNS = ("symbol", "open_minute", "close", "volume", "quote_volume")
+WINDOW_COLUMNS = ("symbol", "open_minute", "close", "volume", "quote_volume")
+ORDER_COLUMNS = ("symbol", "open_minute", "close", "volume")
 
+_KEYS = (
+    pa.field("date", pa.date32(), nullable=False),
+    pa.field("symbol", pa.string(), nullable=False),
+    pa.field("minute", pa.timestamp("us", "UTC"), nullable=False),
+)
 BAR_WINDOWS_SCHEMA = pa.schema(
     [
-        pa.field("date", pa.date32(), nullable=False),
-        pa.field("symbol", pa.string(), nullable=False),
-        pa.field("minute", pa.timestamp("us", "UTC"), nullable=False),
+        *_KEYS,
         pa.field("last_bar_end", pa.timestamp("us", "UTC"), nullable=False),
         pa.field("bar_count_24h", pa.int32(), nullable=False),
         pa.field("volume_24h", pa.decimal128(28, 8), nullable=False),
         pa.field("volume_24h_base", pa.decimal128(28, 8), nullable=False),
-        pa.field("median_volume_1m", pa.float64(), nullable=False),
         pa.field("return_count_15m", pa.int32(), nullable=False),
         pa.field("volatility_15m", pa.float64()),
+    ]
+)
+BAR_MOVES_SCHEMA = pa.schema(
+    [
+        *_KEYS,
+        pa.field("bar_count_24h", pa.int32(), nullable=False),
+        pa.field("median_volume_1m", pa.float64(), nullable=False),
         pa.field("rv_5m", pa.float64()),
         pa.field("rv_1h", pa.float64()),
         pa.field("last_minute_return", pa.float64()),
     ]
 )
 
+F64 = read_only(types.float64)
+WORDS = types.int64[:, ::1]
+REALS = types.float64[:, ::1]
 
-@njit(cache=True)
-def _stddev(returns, start, stop):
-    """Sample standard deviation of the returns that aren't NaN, two passes; NaN below two."""
-    count, total, rest = 0, 0.0, 0.0
-    for k in range(start, stop):
+
+@njit
+def _place(minutes, first, start, at):
+    """Number of the bar of each minute of two days from ``start``, −1 without one; returns (first, last + 1)."""
+    while first < minutes.size and minutes[first] < start:
+        first += 1
+    stop = first
+    at[:] = -1
+    while stop < minutes.size and minutes[stop] < start + SPAN:
+        at[minutes[stop] - start] = stop
+        stop += 1
+    return first, stop
+
+
+@njit
+def _returns(at, close, returns, counts, squares, sums):
+    """Log return of each minute, NaN without the bars for it; and before each minute how many there were, the sum of
+    their squares and their sum, as double-doubles (high, low).
+    """
+    returns[0] = np.nan
+    for k in range(SPAN):
+        if k > 0:
+            both = at[k] >= 0 and at[k - 1] >= 0
+            returns[k] = np.log(close[at[k]] / close[at[k - 1]]) if both else np.nan
+        counts[k + 1] = counts[k]
+        squares[k + 1, 0], squares[k + 1, 1] = squares[k, 0], squares[k, 1]
+        sums[k + 1, 0], sums[k + 1, 1] = sums[k, 0], sums[k, 1]
         if not np.isnan(returns[k]):
-            count += 1
-            total, e = two_sum(total, returns[k])
-            rest += e
-    if count < 2:
-        return count, np.nan
-    mean = (total + rest) / count
-    total, rest = 0.0, 0.0
-    for k in range(start, stop):
-        if not np.isnan(returns[k]):
-            total, e = two_sum(total, (returns[k] - mean) ** 2)
-            rest += e
-    return count, np.sqrt((total + rest) / (count - 1))
+            r = returns[k]
+            counts[k + 1] += 1
+            squares[k + 1, 0], squares[k + 1, 1] = add(squares[k, 0], squares[k, 1], r * r)
+            sums[k + 1, 0], sums[k + 1, 1] = add(sums[k, 0], sums[k, 1], r)
 
 
-@njit(cache=True)
-def _realised(squares, start, stop):
-    """Square root of the sum of squared returns; NaN when one of them is missing."""
-    total, rest = 0.0, 0.0
-    for k in range(start, stop):
-        total, e = two_sum(total, squares[k])
-        rest += e
-    return np.sqrt(total + rest)
+@njit
+def _between(sums, start, stop):
+    """Sum over the minutes [start, stop)."""
+    return subtract(sums[stop, 0], sums[stop, 1], sums[start, 0], sums[start, 1])[0]
 
 
-@njit(
-    [
-        types.int64(
-            *(I64, read_only(types.float64), types.int64[:, ::1], I64),
-            *(types.int64[:, ::1], types.int64[:, ::1], types.int64[:, ::1], types.float64[:, ::1]),
-        )
-    ],
-    cache=True,
-)
-def _windows(minutes, close, words, days, whole, high, low, real):
+@njit([types.int64(I64, F64, WORDS, I64, WORDS, WORDS, WORDS, types.float64[::1])], cache=True)
+def _windows(minutes, close, words, days, whole, high, low, volatility):
     """One row for each minute of ``days`` that has a bar in the 24 hours before it; returns how many.
 
     ``words``: (n, 4), the scaled base and quote volume of a bar, each as value >> 32 and value & (2**32 − 1).
-    ``whole``: minute, last bar's minute, bars, returns; ``high``/``low``: 128-bit sums of base and quote volume;
-    ``real``: median, volatility_15m, rv_5m, rv_1h, last return.
+    ``whole``: minute, last bar's minute, bars, returns; ``high``/``low``: 128-bit sums of base and quote volume.
     """
-    span = 2 * DAY_MINUTES
     rows = first = 0
-    at = np.empty(span, np.int64)
-    returns, squares = np.empty(span), np.empty(span)
+    at, returns, counts = np.empty(SPAN, np.int64), np.empty(SPAN), np.zeros(SPAN + 1, np.int64)
+    squares, totals = np.zeros((SPAN + 1, 2)), np.zeros((SPAN + 1, 2))
     for day in days:
         start = (day - 1) * DAY_MINUTES
-        while first < minutes.size and minutes[first] < start:
-            first += 1
-        stop = first
-        while stop < minutes.size and minutes[stop] < start + span:
-            stop += 1
-        at[:] = -1
-        for i in range(first, stop):
-            at[minutes[i] - start] = i
-        returns[0] = np.nan
-        for k in range(1, span):
-            both = at[k] >= 0 and at[k - 1] >= 0
-            returns[k] = np.log(close[at[k]] / close[at[k - 1]]) if both else np.nan
-            squares[k] = returns[k] * returns[k]
+        first, _ = _place(minutes, first, start, at)
+        _returns(at, close, returns, counts, squares, totals)
+        bars, last = 0, -1
+        sums = np.zeros(4, np.int64)
+        for j in range(SPAN):
+            if j >= DAY_MINUTES:  # the row of minute j: of bars j − 1440 … j − 1
+                if bars > 0:
+                    whole[rows, 0] = start + j
+                    whole[rows, 1] = start + last
+                    whole[rows, 2] = bars
+                    n = counts[j] - counts[j - 15]
+                    whole[rows, 3] = n
+                    volatility[rows] = np.nan
+                    if n > 1:
+                        total = _between(totals, j - 15, j)
+                        spread = _between(squares, j - 15, j) - total * total / n
+                        volatility[rows] = np.sqrt(max(spread, 0.0) / (n - 1))
+                    for v in range(2):
+                        above = sums[2 * v] + (sums[2 * v + 1] >> 32)
+                        high[rows, v] = above >> 32
+                        low[rows, v] = (above << 32) | (sums[2 * v + 1] & LOW_BITS)
+                    rows += 1
+                gone = at[j - DAY_MINUTES]
+                if gone >= 0:
+                    bars -= 1
+                    for v in range(4):
+                        sums[v] -= words[gone, v]
+            come = at[j]
+            if come >= 0:
+                bars += 1
+                last = j
+                for v in range(4):
+                    sums[v] += words[come, v]
+    return rows
+
+
+@njit([types.int64(I64, F64, WORDS, I64, WORDS, REALS)], cache=True)
+def _moves(minutes, close, words, days, whole, real):
+    """One row for each minute of ``days`` that has a bar in the 24 hours before it; returns how many.
+
+    ``whole``: minute, bars; ``real``: median volume, rv_5m, rv_1h, last return.
+    """
+    rows = first = 0
+    at, returns, counts = np.empty(SPAN, np.int64), np.empty(SPAN), np.zeros(SPAN + 1, np.int64)
+    squares, totals = np.zeros((SPAN + 1, 2)), np.zeros((SPAN + 1, 2))
+    for day in days:
+        start = (day - 1) * DAY_MINUTES
+        first, stop = _place(minutes, first, start, at)
+        _returns(at, close, returns, counts, squares, totals)
 
         # Volumes by their rank among the two days, so that the middle one moves by few places a minute.
         count = stop - first
@@ -117,10 +167,8 @@ def _windows(minutes, close, words, days, whole, high, low, real):
             rank[order[i]] = i
         held = np.zeros(count + 1, np.bool_)
         middle = below = bars = 0
-        last = -1
-        sums = np.zeros(4, np.int64)
-        for j in range(span):
-            if j >= DAY_MINUTES:  # the row of minute j: of bars j − 1440 … j − 1
+        for j in range(SPAN):
+            if j >= DAY_MINUTES:
                 if bars > 0:
                     lower = (bars - 1) // 2
                     while below != lower or not held[middle]:
@@ -136,87 +184,136 @@ def _windows(minutes, close, words, days, whole, high, low, real):
                         while not held[upper]:
                             upper += 1
                     whole[rows, 0] = start + j
-                    whole[rows, 1] = start + last
-                    whole[rows, 2] = bars
+                    whole[rows, 1] = bars
                     real[rows, 0] = (scaled[order[middle]] + scaled[order[upper]]) / 2e8
-                    whole[rows, 3], real[rows, 1] = _stddev(returns, j - 15, j)
-                    real[rows, 2] = _realised(squares, j - 5, j)
-                    real[rows, 3] = _realised(squares, j - 60, j)
-                    real[rows, 4] = returns[j - 1]
-                    for v in range(2):
-                        above = sums[2 * v] + (sums[2 * v + 1] >> 32)
-                        high[rows, v] = above >> 32
-                        low[rows, v] = (above << 32) | (sums[2 * v + 1] & LOW_BITS)
+                    for v, width in ((1, 5), (2, 60)):
+                        real[rows, v] = np.nan
+                        if counts[j] - counts[j - width] == width:
+                            real[rows, v] = np.sqrt(max(_between(squares, j - width, j), 0.0))
+                    real[rows, 3] = returns[j - 1]
                     rows += 1
                 gone = at[j - DAY_MINUTES]
                 if gone >= 0:
                     bars -= 1
                     held[rank[gone - first]] = False
                     below -= rank[gone - first] < middle
-                    for v in range(4):
-                        sums[v] -= words[gone, v]
             come = at[j]
             if come >= 0:
                 bars += 1
-                last = j
                 held[rank[come - first]] = True
                 below += rank[come - first] < middle
-                for v in range(4):
-                    sums[v] += words[come, v]
     return rows
+
+
+def bar_windows(bars: pa.Table, date: datetime.date | None = None) -> pa.RecordBatchReader:
+    """Volatility and volume of the bars before each minute of ``date``, or of every date that a symbol has a bar on.
+
+    Shapes:   ``bars`` has `WINDOW_COLUMNS`, one row per symbol and minute, in any order; a batch of
+              `BAR_WINDOWS_SCHEMA` per symbol, by minute.
+    Units:    open_minute in whole minutes since 1970 UTC, close in quote per base (double), volume in base and
+              quote_volume in quote asset (decimals, never negative).
+    Edges:    a row's windows end at its minute: bar m − 1 counts, bar m doesn't. Minutes without any bar in the 24
+              hours before them have no row. Raises ValueError when a symbol has two bars of one minute.
+    Nulls:    volatility_15m below two returns.
+    Cost:     O(bars + 1440 · dates) per symbol.
+    Source:   spec/execution.md 5.1.
+    """
+
+    def rows(minutes: np.ndarray, close: np.ndarray, words: np.ndarray, days: np.ndarray) -> list[pa.Array]:
+        size = DAY_MINUTES * days.size
+        whole, volatility = np.empty((size, 4), np.int64), np.empty(size)
+        high, low = np.empty((size, 2), np.int64), np.empty((size, 2), np.int64)
+        n = _windows(minutes, close, words, days, whole, high, low, volatility)
+        money = BAR_WINDOWS_SCHEMA.field("volume_24h").type
+        return [
+            *_keys(whole[:n, 0]),
+            _times(whole[:n, 1] + 1),
+            pa.array(whole[:n, 2].astype(np.int32)),
+            decimals(high[:n, 1], low[:n, 1], money),
+            decimals(high[:n, 0], low[:n, 0], money),
+            pa.array(whole[:n, 3].astype(np.int32)),
+            pa.array(volatility[:n], from_pandas=True),
+        ]
+
+    return _by_symbol(bars, ("volume", "quote_volume"), date, BAR_WINDOWS_SCHEMA, rows)
+
+
+def bar_moves(bars: pa.Table, date: datetime.date | None = None) -> pa.RecordBatchReader:
+    """Median volume and realised volatility of the bars before each minute, for whoever orders into them.
+
+    As `bar_windows`, from `ORDER_COLUMNS`, in batches of `BAR_MOVES_SCHEMA`.
+
+    Nulls:    rv_5m and rv_1h unless every return of the window is there (a missing one would pass for calm);
+              last_minute_return without the bars m − 1 and m − 2.
+    Source:   spec/execution.md 5.4.
+    """
+
+    def rows(minutes: np.ndarray, close: np.ndarray, words: np.ndarray, days: np.ndarray) -> list[pa.Array]:
+        size = DAY_MINUTES * days.size
+        whole, real = np.empty((size, 2), np.int64), np.empty((size, 4))
+        n = _moves(minutes, close, words, days, whole, real)
+        return [
+            *_keys(whole[:n, 0]),
+            pa.array(whole[:n, 1].astype(np.int32)),
+            pa.array(real[:n, 0]),
+            *(pa.array(real[:n, c], from_pandas=True) for c in range(1, 4)),
+        ]
+
+    return _by_symbol(bars, ("volume",), date, BAR_MOVES_SCHEMA, rows)
+
+
+Rows = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], list[pa.Array]]
+
+
+def _by_symbol(
+    bars: pa.Table, volumes: tuple[str, ...], date: datetime.date | None, schema: pa.Schema, rows: Rows
+) -> pa.RecordBatchReader:
+    """``rows`` of each symbol's bars, in order of time; the first of its columns lacks the symbol, which is put in."""
+    encoded = pc.dictionary_encode(bars["symbol"]).combine_chunks()
+    encoded = encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
+    codes = (
+        encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        if len(encoded)
+        else np.empty(0, np.int64)
+    )
+    minutes = column(bars, "open_minute", np.int64)
+    close = column(bars, "close", np.float64)
+    words = np.column_stack([decimal_words(bars[v]) for v in volumes])
+    keys = (codes << 40) + minutes
+    if (np.diff(keys) <= 0).any():  # files are in order each; all of them together needn't be
+        order = np.argsort(keys, kind="stable")
+        keys, codes, minutes, close, words = (
+            keys[order],
+            codes[order],
+            minutes[order],
+            close[order],
+            words[order],
+        )
+        if (np.diff(keys) == 0).any():
+            at = int(np.flatnonzero(np.diff(keys) == 0)[0])
+            name = encoded.dictionary[int(codes[at])]
+            raise ValueError(f"{name} had two bars of minute {minutes[at]}, expected one row per minute")
+    days = np.unique(minutes // DAY_MINUTES)
+    if date is not None:
+        days = np.array([(date - datetime.date(1970, 1, 1)).days])
+    words = np.ascontiguousarray(words)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        starts = np.flatnonzero(np.diff(codes, prepend=-1))
+        for start, stop in zip(starts, np.append(starts, len(codes))[1:], strict=True):
+            of = slice(start, stop)
+            day, *rest = rows(minutes[of], close[of], words[of], days)
+            name = encoded.dictionary.take(pa.array([codes[start]]))
+            names = pa.DictionaryArray.from_arrays(np.zeros(len(day), np.int32), name).dictionary_decode()
+            yield pa.RecordBatch.from_arrays([day, names.cast(pa.string()), *rest], schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def _keys(minutes: np.ndarray) -> list[pa.Array]:
+    """Date and minute."""
+    return [pa.array((minutes // DAY_MINUTES).astype(np.int32)).cast(pa.date32()), _times(minutes)]
 
 
 def _times(minutes: np.ndarray) -> pa.Array:
     return pa.array(minutes * MINUTE_US).cast(pa.timestamp("us", "UTC"))
-
-
-def bar_windows(bars: pa.Table, date: datetime.date | None = None) -> pa.RecordBatchReader:
-    """Statistics of the bars before each minute of ``date``, or of every date that any symbol has a bar on.
-
-    Shapes:   ``bars`` has `BAR_COLUMNS`, one row per symbol and minute; a batch of `BAR_WINDOWS_SCHEMA` per symbol.
-    Units:    open_minute in whole minutes since 1970 UTC, close in quote per base (double), volume in base and
-              quote_volume in quote asset (decimals, never negative).
-    Ordering: by (symbol, open_minute); raises ValueError otherwise. The result is by (symbol, minute).
-    Edges:    a row's windows end at its minute: bar m − 1 counts, bar m doesn't. Minutes without any bar in the 24
-              hours before them have no row.
-    Nulls:    volatility_15m below two returns; rv_5m and rv_1h unless every return of the window is there (a missing
-              one would pass for calm); last_minute_return without the bars m − 1 and m − 2.
-    Cost:     O(bars + 1440 · dates) per symbol.
-    Source:   spec/execution.md 5.1 (volatility_15m, volume_24h), 5.4 (median, rv, last return).
-    """
-    minutes = column(bars, "open_minute", np.int64)
-    slices = symbol_slices(bars, minutes, unique=True)
-    days = np.unique(minutes // DAY_MINUTES)
-    if date is not None:
-        days = np.array([(date - datetime.date(1970, 1, 1)).days])
-    return pa.RecordBatchReader.from_batches(BAR_WINDOWS_SCHEMA, _batches(bars, slices, minutes, days))
-
-
-def _batches(
-    bars: pa.Table, slices: dict[str, slice], minutes: np.ndarray, days: np.ndarray
-) -> Iterator[pa.RecordBatch]:
-    close = column(bars, "close", np.float64)
-    words = np.ascontiguousarray(
-        np.column_stack([decimal_words(bars["volume"]), decimal_words(bars["quote_volume"])])
-    )
-    for name, of in slices.items():
-        rows = DAY_MINUTES * days.size
-        whole, real = np.empty((rows, 4), np.int64), np.empty((rows, 5))
-        high, low = np.empty((rows, 2), np.int64), np.empty((rows, 2), np.int64)
-        n = _windows(minutes[of], close[of], words[of], days, whole, high, low, real)
-        money = BAR_WINDOWS_SCHEMA.field("volume_24h").type
-        yield pa.RecordBatch.from_arrays(
-            [
-                pa.array((whole[:n, 0] // DAY_MINUTES).astype(np.int32)).cast(pa.date32()),
-                pa.DictionaryArray.from_arrays(np.zeros(n, np.int32), pa.array([name])).dictionary_decode(),
-                _times(whole[:n, 0]),
-                _times(whole[:n, 1] + 1),
-                pa.array(whole[:n, 2].astype(np.int32)),
-                decimals(high[:n, 1], low[:n, 1], money),
-                decimals(high[:n, 0], low[:n, 0], money),
-                pa.array(real[:n, 0]),
-                pa.array(whole[:n, 3].astype(np.int32)),
-                *(pa.array(real[:n, c], from_pandas=True) for c in range(1, 5)),
-            ],
-            schema=BAR_WINDOWS_SCHEMA,
-        )

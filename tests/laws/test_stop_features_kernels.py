@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from physics.bar_windows import bar_windows
+from physics.bar_windows import bar_moves, bar_windows
 from physics.decimals import decimal_words, decimals
 from physics.failure_runs import failure_runs
 from physics.tape_flow import tape_flow
@@ -59,6 +59,15 @@ def random_bars(rng: random.Random, days: int, missing: float, scale: int) -> li
     return bars
 
 
+def windows_and_moves(table: pa.Table, built: date | None = None) -> dict[tuple, dict]:
+    """What both kernels say of each symbol and minute."""
+    found = [k(table, built).read_all().to_pylist() for k in (bar_windows, bar_moves)]
+    windows, moves = ({(r["symbol"], r["minute"]): r for r in rows} for rows in found)
+    assert windows.keys() == moves.keys()
+    assert all(moves[k]["bar_count_24h"] == windows[k]["bar_count_24h"] for k in windows)
+    return {k: moves[k] | windows[k] for k in windows}
+
+
 @seeds(4, 30)
 def test_bar_windows_equal_the_oracle(seed: int):
     rng = random.Random(seed)  # noqa: S311
@@ -66,9 +75,7 @@ def test_bar_windows_equal_the_oracle(seed: int):
     bars = {
         s: random_bars(rng, 3, rng.choice((0.0, 0.02, 0.045, 0.4)), scale) for s in ("BTCUSDC", "ETHUSDC")
     }
-    table = bar_windows(bars_table(bars)).read_all()
-    assert table.schema.names[:3] == ["date", "symbol", "minute"]
-    rows = {(r["symbol"], r["minute"]): r for r in table.to_pylist()}
+    rows = windows_and_moves(bars_table(bars))
     for symbol, of in bars.items():
         for i in [*rng.sample(range(3 * 1440), 40), 0, 1, 15, 1440, 3 * 1440 - 1]:
             m = MONDAY + i * MINUTE
@@ -97,32 +104,32 @@ def test_bar_windows_equal_the_oracle(seed: int):
 def test_a_date_hangs_on_its_own_day_and_the_one_before():
     """Bit for bit, whatever else was read."""
     bars = {s: random_bars(random.Random(s), 4, 0.03, 10**9) for s in ("BTCUSDC", "ETHUSDC")}  # noqa: S311
-    whole = bar_windows(bars_table(bars)).read_all().to_pylist()
+    whole = windows_and_moves(bars_table(bars))
     for day in range(1, 4):
         start = MONDAY + timedelta(days=day - 1)
-        two = {s: [b for b in bars[s] if start <= b["open_time"] < start + timedelta(days=2)] for s in bars}
+        two = {
+            s: [b for b in of if start <= b["open_time"] < start + timedelta(days=2)]
+            for s, of in bars.items()
+        }
         built = (MONDAY + timedelta(days=day)).date()
-        alone = bar_windows(bars_table(two), built).read_all().to_pylist()
-        assert alone == [r for r in whole if r["date"] == built]
+        alone = windows_and_moves(bars_table(two), built)
+        assert alone == {k: r for k, r in whole.items() if r["date"] == built}
         assert len(alone) == 2 * 1440
+
+
+def test_bars_come_in_any_order():
+    bars = {s: random_bars(random.Random(s), 2, 0.1, 1) for s in ("BTCUSDC", "ETHUSDC")}  # noqa: S311
+    table = bars_table(bars)
+    mixed = table.take(np.random.default_rng(7).permutation(table.num_rows))
+    assert windows_and_moves(mixed) == windows_and_moves(table)
+    with pytest.raises(ValueError, match="ETHUSDC had two bars of minute"):
+        bar_windows(pa.concat_tables([table, table.slice(table.num_rows - 1)]))
 
 
 def test_nothing_in_nothing_out():
     assert bar_windows(bars_table({})).read_all().num_rows == 0
     assert failure_runs(terminals_table([])).num_rows == 0
     assert tape_flow(points_table([]), trades_table([])).num_rows == 0
-
-
-@pytest.mark.parametrize(
-    "order",
-    [[("B", 1), ("A", 2)], [("A", 2), ("A", 1)], [("A", 1), ("A", 1)], [("A", 1), ("B", 1), ("A", 2)]],
-)
-def test_bars_out_of_order_are_refused(order: list[tuple[str, int]]):
-    table = bars_table({"A": random_bars(random.Random(1), 1, 0, 1)[: len(order)]})  # noqa: S311
-    table = table.set_column(0, "symbol", pa.array([s for s, _ in order]))
-    table = table.set_column(1, "open_minute", pa.array([m for _, m in order]))
-    with pytest.raises(ValueError, match="order of"):
-        bar_windows(table)
 
 
 def test_decimals_survive_their_halves():
@@ -283,9 +290,8 @@ def test_the_golden_row_of_the_specification():
     plain = {"volume": Decimal(1), "quote_volume": Decimal(10_000)}
     bars = [{"open_time": m - (16 - i) * MINUTE, "close": Decimal(c), **plain} for i, c in enumerate(closes)]
     earlier = [{"open_time": m - (1440 - i) * MINUTE, "close": Decimal(100), **plain} for i in range(1384)]
-    table = bar_windows(bars_table({"BTCUSDC": earlier + bars}), date(2024, 12, 27)).read_all()
-    row = next(r for r in table.to_pylist() if r["minute"] == m)
+    row = windows_and_moves(bars_table({"BTCUSDC": earlier + bars}), date(2024, 12, 27))["BTCUSDC", m]
     assert round(row["volatility_15m"], 6) == 0.006020
     assert (row["bar_count_24h"], row["volume_24h"]) == (1400, Decimal(14_000_000))
     assert row["return_count_15m"] == 15
-    assert not np.isnan(row["median_volume_1m"])
+    assert row["median_volume_1m"] == 1

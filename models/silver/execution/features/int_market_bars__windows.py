@@ -6,11 +6,7 @@ from physics.bar_windows import bar_windows
 def model(dbt, session):
     dbt.config(materialized="dataset")
     built = session.sql("select getvariable('build_date')").fetchone()[0]
-    bars = (
-        dbt.ref("market_bars_1m")
-        .order("symbol, open_time")
-        .project(
-            "symbol, epoch_us(open_time) // 60000000 as open_minute, cast(close as double) as close, volume, quote_volume"
-        )
+    bars = dbt.ref("market_bars_1m").project(
+        "symbol, epoch_us(open_time) // 60000000 as open_minute, cast(close as double) as close, volume, quote_volume"
     )
     return bar_windows(bars.to_arrow_table(), built)
