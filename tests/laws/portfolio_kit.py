@@ -66,5 +66,6 @@ def movement(
     return {
         "id": number, "transaction_id": f"t{number}", "client_id": client_id, "transaction_type": transaction_type,
         "status": "FILLED", "symbol": f"{asset}USDC", "asset": asset, "quantity": quantity, "account_type": "SPOT",
-        "category": "EXTERNAL", "source": "test", "created_at": time, "executed_at": time, "ingested_at": time, **other,
+        "category": "EXTERNAL", "source": "test", "description": "", "created_at": time, "executed_at": time,
+        "ingested_at": time, **other,
     }  # fmt: skip
