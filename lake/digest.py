@@ -225,7 +225,8 @@ class _Column:
 
             lengths = _fill(pc.list_value_length(array), 0).cast(pa.int32())
             self.lengths.update(_buffer(lengths, np.dtype("<i4")).data)
-            if pc.any(pc.greater(lengths, 0)).as_py():  # Arrow can't flatten NULLs alone to structs that hold a UUID
+            # Arrow can't flatten NULLs alone to structs that hold a UUID.
+            if pc.any(pc.greater(lengths, 0)).as_py():
                 self.children[0].update(pc.list_flatten(array))
         elif self.children:
             for child, values in zip(self.children, array.flatten(), strict=True):
