@@ -29,7 +29,7 @@ select
     paid.paid_at,
 
     -- measures
-    sum(paid.fee) as fee,
+    cast(sum(paid.fee) as decimal(20, 8)) as fee,
 
     -- dates of the bars that may price it
     cast(paid.paid_at as date) as bars_date,
