@@ -13,18 +13,19 @@ ranked as (
     select
         *,
         row_number() over (
-            partition by client_id, operation_id, updated_at
+            partition by date, client_id, operation_id, updated_at
             order by loaded_at, row_hash, source_file
         ) as arrival_order,
-        count(*) over (partition by client_id, operation_id, updated_at) as landed_rows,
-        min(row_hash) over (partition by client_id, operation_id, updated_at)
-        != max(row_hash) over (partition by client_id, operation_id, updated_at) as has_conflict
+        count(*) over (partition by date, client_id, operation_id, updated_at) as landed_rows,
+        min(row_hash) over (partition by date, client_id, operation_id, updated_at)
+        != max(row_hash) over (partition by date, client_id, operation_id, updated_at) as has_conflict
     from landed
 
 )
 
 select
     -- keys
+    date,
     client_id,
     operation_id,
     updated_at,
@@ -40,6 +41,7 @@ select
     target_price,
     leverage,
     created_at,
+    cast(created_at as date) as created_date,
 
     -- lineage
     ingested_at,
