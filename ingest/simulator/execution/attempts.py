@@ -428,6 +428,10 @@ class _Script:
             "net_pnl": None, "source": self.source, "retry_count": op.attempts - 1, "is_fee_unpriced": False,
             "has_secret": False, "foreign_event_id": None, "available_us": None,
         } | self.truth | times  # fmt: skip
+        if (
+            self.shape == "lone-failed"
+        ):  # a FAILED says nothing of the entry: the first order of the ledger does
+            row["entry_placed_us"] = op.entry_booked_us
         row["source_event_ids"] = sorted(self.truth["source_event_ids"])
         row["event_count"] = len(row["source_event_ids"])
         row["shape"] = self.shape

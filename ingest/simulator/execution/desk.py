@@ -184,6 +184,8 @@ class Desk:
         fee, asset, at = sum(f.commission for f in fills), fills[0].commission_asset, fills[-1].time_us
         kind = ("SPOT" if op.account == SPOT else "MARGIN") + ("_BUY" if is_buy else "_SELL")
         side = "BUY" if is_buy else "SELL"
+        if is_entry and not op.entry_booked_us:
+            op.entry_booked_us = at + 20_000
         response = order_response(i, is_buy, fills, op.account, extra_steps)
         self.ledger(
             client, kind, symbol, i.base_asset, i.quantity(steps), at + 20_000, account=op.account,

@@ -45,10 +45,13 @@ class PortfolioBook:
             "unpriced_assets": 0, "total_equity_quote": 0,
         }  # fmt: skip
         margins: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        unpriced: set[str] = set()
         for (account, symbol, asset), held in accounts.of(client):
             net, price = held[FREE] - held[BORROWED] - held[INTEREST], self._price(asset, at)
             if price is None:
-                row["unpriced_assets"] += net != 0
+                if net:
+                    row["unpriced_assets"] += 1
+                    unpriced.add("spot_value" if account == SPOT else "margin_net_value")
                 continue
             value = product(net, price)
             row["total_equity_quote"] += value
@@ -58,6 +61,7 @@ class PortfolioBook:
                 row["margin_debt"] += debt
                 margins[symbol][0] += product(held[FREE], price)
                 margins[symbol][1] += debt
+        row |= dict.fromkeys(unpriced)
         row["is_complete"] = not row["unpriced_assets"]
         levels = [gross / debt for gross, debt in margins.values() if debt]
         row["margin_level_min"] = min(levels) if levels else None
@@ -76,7 +80,7 @@ class PortfolioBook:
         flows = [(when, value) for when, value in self._flows[client] if when <= at]
         known = all(value is not None for _, value in flows)
         flow = sum(value for _, value in flows) if known else None
-        row["net_external_flow_since_prev"] = flow
+        row["net_external_flow_since_prev"] = flow if client in self._last else None
         if not row["is_complete"]:
             row["total_equity_quote"] = None
             return

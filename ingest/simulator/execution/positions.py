@@ -14,7 +14,8 @@ from ingest.simulator.execution.wire import UNIT, divide, percent_points, produc
 @dataclass
 class Operation:
     """``direction`` is +1 long, −1 short; ``left`` are the steps that are still to be closed. ``stop_ticks`` and
-    ``target_ticks`` are the levels. ``forced`` is the instant at which a planted one is triggered.
+    ``target_ticks`` are the levels. ``forced_us`` is when a planted one is triggered, ``entry_booked_us`` when
+    the ledger knew the first entry order.
     """
 
     client_id: int
@@ -34,6 +35,7 @@ class Operation:
     exits: list[Fill] = field(default_factory=list)
     entry_order_ids: list[int] = field(default_factory=list)
     entry_placed_us: int = 0
+    entry_booked_us: int = 0
     left: int = 0
     attempts: int = 0
     is_busy: bool = False
