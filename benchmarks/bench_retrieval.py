@@ -24,6 +24,7 @@ def events(rows: int, dims: int, seed: int = 5) -> tuple[pa.Table, list[str]]:
     first = datetime.date(1900, 1, 1).toordinal()
     columns = {name: rng.normal(size=rows) for name in names} | {
         "session_date": pa.array([datetime.date.fromordinal(first + i) for i in range(rows)]),
+        "event_id": [f"e{i}" for i in range(rows)],
         "attempt_cluster_id": np.arange(rows),
         "outcome": rng.choice(["BREAK", "BOUNCE", "CHOP"], rows),
         "strength_signed": rng.normal(size=rows),

@@ -56,12 +56,15 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Found:
-    """The neighbours of one query, nearest first, and what they say. ``rows`` index the table that was indexed.
+    """The neighbours of one query, nearest first, and what they say. ``rows`` index the table that was indexed;
+    ``outcomes`` are places in `OUTCOMES`.
 
     ``p`` is (break, bounce, chop); ``dropped`` are the filters that had to go.
     """
 
     rows: np.ndarray
+    events: list[str]
+    outcomes: np.ndarray
     distances: np.ndarray
     weights: np.ndarray
     p: tuple[float, float, float]
@@ -84,6 +87,7 @@ class Index:
     codes: np.ndarray
     vectors: np.ndarray
     rows: np.ndarray
+    event: np.ndarray
     session: np.ndarray
     cluster: np.ndarray
     outcome: np.ndarray
@@ -112,6 +116,7 @@ class Index:
             codes=np.ascontiguousarray(codes[order]),
             vectors=np.ascontiguousarray(scaling.apply(values[:, kept])[order]),
             rows=order,
+            event=np.array(table["event_id"].to_pylist())[order],
             session=session[order],
             cluster=cluster[order],
             outcome=outcome[order],
@@ -203,6 +208,8 @@ class Index:
         dims = max(self.vectors.shape[1], 1)
         return Found(
             rows=self.rows[places],
+            events=self.event[places].tolist(),
+            outcomes=self.outcome[places],
             distances=distances,
             weights=weights,
             p=tuple(p.tolist()),
@@ -230,7 +237,7 @@ class Index:
         return cls(scaling, state["dictionaries"], **{name: state[name] for name in _ARRAYS})
 
 
-_ARRAYS = ("codes", "vectors", "rows", "session", "cluster", "outcome", "strength")
+_ARRAYS = ("codes", "vectors", "rows", "event", "session", "cluster", "outcome", "strength")
 _MISSING = -1  # NULL agrees with NULL alone
 
 

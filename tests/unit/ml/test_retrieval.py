@@ -23,6 +23,7 @@ def events(rng: np.random.Generator, count: int, sessions: int, *, coarse: bool 
 
     return [
         {
+            "event_id": f"e{rng.integers(2**40)}",
             "session_date": DAY + datetime.timedelta(int(rng.integers(sessions))),
             "stage": str(rng.choice(["touch", "confirm_240"])),
             "direction": str(rng.choice(["UP", "DOWN"])),
@@ -58,22 +59,30 @@ def test_neighbours_are_those_of_the_text(count: int, sessions: int, coarse: boo
     rng = np.random.default_rng(count + coarse)
     rows = events(rng, count, sessions, coarse=coarse)
     index = Index.build(table(rows), NAMES)
-    dropped = set()
     for event in events(rng, 15, 1, coarse=coarse):
         found, expected = ask(index, event), oracle.query(rows, NAMES, event)
         assert (found is None) == (expected is None)
         if found is None:
             continue
-        dropped.add(found.dropped)
         assert found.dropped == expected["dropped"]
         assert found.similarity == pytest.approx(expected["similarity"], rel=1e-9)
+        assert found.events == [rows[i]["event_id"] for i in found.rows]
         if not coarse:  # what is equal in one may differ by an ulp in the other, and the order with it
             assert found.rows.tolist() == expected["rows"]
             assert found.p == pytest.approx(expected["p"], rel=1e-9)
             for name in ("strength", "entropy", "effective_n"):
                 assert getattr(found, name) == pytest.approx(expected[name], rel=1e-9, abs=1e-12)
-    if count == 400:
-        assert len(dropped) > 1
+
+
+def test_filters_go_one_by_one_as_rows_get_fewer() -> None:
+    dropped = set()
+    for count in (20, 60, 150, 400, 1500):
+        rng = np.random.default_rng(count)
+        index = Index.build(table(events(rng, count, 40)), NAMES)
+        found = [ask(index, event) for event in events(rng, 20, 1)]
+        dropped |= {f.dropped for f in found if f}
+    order = ("direction", "level_kind_name", "gamma_bucket")
+    assert dropped == {order[i:] for i in range(4)}
 
 
 def test_equal_distances_go_to_the_earlier_row() -> None:
