@@ -5,7 +5,7 @@ The SQL is DuckDB's; models read it through the macro ``records``.
 
 from pathlib import Path
 
-from lake import training_sets
+from lake import landing_records, training_sets
 from lake.views import literal, quote
 
 Columns = dict[str, tuple[str, str]]  # name: (SQL type, expression over the record)
@@ -87,4 +87,9 @@ def _select(shown: Columns, source: str | None) -> str:
     return f"(select {listed} from {source})"
 
 
-RELATIONS = {"experiments": experiments, "rebuilds": rebuilds, **training_sets.RELATIONS}
+RELATIONS = {
+    "experiments": experiments,
+    "rebuilds": rebuilds,
+    **training_sets.RELATIONS,
+    **landing_records.RELATIONS,
+}
