@@ -32,7 +32,9 @@ def declared_bronze() -> list[str]:
     found = []
     for path in sorted((PROJECT_DIR / "models" / "bronze").glob("*.yml")):
         for source in yaml.safe_load(path.read_text()).get("sources", []):
-            found += [f"bronze/{table['meta']['dataset']}" for table in source["tables"]]
+            # a view over another table has no folder
+            tables = [t["meta"] for t in source["tables"] if not t["meta"].get("over")]
+            found += [f"bronze/{meta['dataset']}" for meta in tables]
     return found
 
 
