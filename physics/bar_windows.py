@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numba import njit, types
 
 from physics.columns import I64, column, read_only
-from physics.decimals import LOW_BITS, decimal_words, decimals
+from physics.decimals import HALVES, decimal_halves, decimals, joined, split
 from physics.sums import add, subtract
 
 DAY_MINUTES = 1440
@@ -51,7 +51,7 @@ BAR_MOVES_SCHEMA = pa.schema(
 )
 
 F64 = read_only(types.float64)
-WORDS = types.int64[:, ::1]
+WHOLE = types.int64[:, ::1]
 REALS = types.float64[:, ::1]
 
 
@@ -88,18 +88,30 @@ def _returns(at, close, returns, counts, squares, sums):
             sums[k + 1, 0], sums[k + 1, 1] = add(sums[k, 0], sums[k, 1], r)
 
 
+@njit(inline="always")
+def _add(sums, sign, base, quote, i):
+    above, below = split(base[i, 0], base[i, 1])
+    sums[0] += sign * above
+    sums[1] += sign * below
+    above, below = split(quote[i, 0], quote[i, 1])
+    sums[2] += sign * above
+    sums[3] += sign * below
+
+
 @njit
 def _between(sums, start, stop):
     """Sum over the minutes [start, stop)."""
     return subtract(sums[stop, 0], sums[stop, 1], sums[start, 0], sums[start, 1])[0]
 
 
-@njit([types.int64(I64, F64, WORDS, I64, WORDS, WORDS, WORDS, types.float64[::1])], cache=True)
-def _windows(minutes, close, words, days, whole, high, low, volatility):
+@njit(
+    [types.int64(I64, F64, HALVES, HALVES, I64, WHOLE, WHOLE, WHOLE, types.float64[::1])],
+    cache=True,
+)
+def _windows(minutes, close, base, quote, days, whole, base_sum, quote_sum, volatility):
     """One row for each minute of ``days`` that has a bar in the 24 hours before it; returns how many.
 
-    ``words``: (n, 4), the scaled base and quote volume of a bar, each as value >> 32 and value & (2**32 − 1).
-    ``whole``: minute, last bar's minute, bars, returns; ``high``/``low``: 128-bit sums of base and quote volume.
+    ``base``, ``quote``: halves of the volumes, and of their sums; ``whole``: minute, last bar's minute, bars, returns.
     """
     rows = first = 0
     at, returns, counts = np.empty(SPAN, np.int64), np.empty(SPAN), np.zeros(SPAN + 1, np.int64)
@@ -123,27 +135,23 @@ def _windows(minutes, close, words, days, whole, high, low, volatility):
                         total = _between(totals, j - 15, j)
                         spread = _between(squares, j - 15, j) - total * total / n
                         volatility[rows] = np.sqrt(max(spread, 0.0) / (n - 1))
-                    for v in range(2):
-                        above = sums[2 * v] + (sums[2 * v + 1] >> 32)
-                        high[rows, v] = above >> 32
-                        low[rows, v] = (above << 32) | (sums[2 * v + 1] & LOW_BITS)
+                    base_sum[rows, 0], base_sum[rows, 1] = joined(sums[0], sums[1])
+                    quote_sum[rows, 0], quote_sum[rows, 1] = joined(sums[2], sums[3])
                     rows += 1
                 gone = at[j - DAY_MINUTES]
                 if gone >= 0:
                     bars -= 1
-                    for v in range(4):
-                        sums[v] -= words[gone, v]
+                    _add(sums, -1, base, quote, gone)
             come = at[j]
             if come >= 0:
                 bars += 1
                 last = j
-                for v in range(4):
-                    sums[v] += words[come, v]
+                _add(sums, 1, base, quote, come)
     return rows
 
 
-@njit([types.int64(I64, F64, WORDS, I64, WORDS, REALS)], cache=True)
-def _moves(minutes, close, words, days, whole, real):
+@njit([types.int64(I64, F64, HALVES, I64, WHOLE, REALS)], cache=True)
+def _moves(minutes, close, base, days, whole, real):
     """One row for each minute of ``days`` that has a bar in the 24 hours before it; returns how many.
 
     ``whole``: minute, bars; ``real``: median volume, rv_5m, rv_1h, last return.
@@ -160,7 +168,8 @@ def _moves(minutes, close, words, days, whole, real):
         count = stop - first
         scaled = np.empty(count)
         for i in range(count):
-            scaled[i] = words[first + i, 0] * 4294967296.0 + words[first + i, 1]
+            above, below = split(base[first + i, 0], base[first + i, 1])
+            scaled[i] = above * 4294967296.0 + below
         order = np.argsort(scaled)
         rank = np.empty(count, np.int64)
         for i in range(count):
@@ -219,18 +228,20 @@ def bar_windows(bars: pa.Table, date: datetime.date | None = None) -> pa.RecordB
     Source:   spec/execution.md 5.1.
     """
 
-    def rows(minutes: np.ndarray, close: np.ndarray, words: np.ndarray, days: np.ndarray) -> list[pa.Array]:
+    def rows(
+        days: np.ndarray, minutes: np.ndarray, close: np.ndarray, *volumes: np.ndarray
+    ) -> list[pa.Array]:
         size = DAY_MINUTES * days.size
         whole, volatility = np.empty((size, 4), np.int64), np.empty(size)
-        high, low = np.empty((size, 2), np.int64), np.empty((size, 2), np.int64)
-        n = _windows(minutes, close, words, days, whole, high, low, volatility)
+        base, quote = np.empty((size, 2), np.int64), np.empty((size, 2), np.int64)
+        n = _windows(minutes, close, *volumes, days, whole, base, quote, volatility)
         money = BAR_WINDOWS_SCHEMA.field("volume_24h").type
         return [
             *_keys(whole[:n, 0]),
             _times(whole[:n, 1] + 1),
             pa.array(whole[:n, 2].astype(np.int32)),
-            decimals(high[:n, 1], low[:n, 1], money),
-            decimals(high[:n, 0], low[:n, 0], money),
+            decimals(quote[:n], money),
+            decimals(base[:n], money),
             pa.array(whole[:n, 3].astype(np.int32)),
             pa.array(volatility[:n], from_pandas=True),
         ]
@@ -248,10 +259,12 @@ def bar_moves(bars: pa.Table, date: datetime.date | None = None) -> pa.RecordBat
     Source:   spec/execution.md 5.4.
     """
 
-    def rows(minutes: np.ndarray, close: np.ndarray, words: np.ndarray, days: np.ndarray) -> list[pa.Array]:
+    def rows(
+        days: np.ndarray, minutes: np.ndarray, close: np.ndarray, *volumes: np.ndarray
+    ) -> list[pa.Array]:
         size = DAY_MINUTES * days.size
         whole, real = np.empty((size, 2), np.int64), np.empty((size, 4))
-        n = _moves(minutes, close, words, days, whole, real)
+        n = _moves(minutes, close, *volumes, days, whole, real)
         return [
             *_keys(whole[:n, 0]),
             pa.array(whole[:n, 1].astype(np.int32)),
@@ -262,7 +275,7 @@ def bar_moves(bars: pa.Table, date: datetime.date | None = None) -> pa.RecordBat
     return _by_symbol(bars, ("volume",), date, BAR_MOVES_SCHEMA, rows)
 
 
-Rows = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], list[pa.Array]]
+Rows = Callable[..., list[pa.Array]]
 
 
 def _by_symbol(
@@ -278,31 +291,26 @@ def _by_symbol(
     )
     minutes = column(bars, "open_minute", np.int64)
     close = column(bars, "close", np.float64)
-    words = np.column_stack([decimal_words(bars[v]) for v in volumes])
+    amounts = [decimal_halves(bars[v]) for v in volumes]
     keys = (codes << 40) + minutes
     if (np.diff(keys) <= 0).any():  # files are in order each; all of them together needn't be
         order = np.argsort(keys, kind="stable")
-        keys, codes, minutes, close, words = (
-            keys[order],
-            codes[order],
-            minutes[order],
-            close[order],
-            words[order],
-        )
+        keys, codes, minutes, close = keys[order], codes[order], minutes[order], close[order]
+        amounts = [a[order] for a in amounts]
         if (np.diff(keys) == 0).any():
             at = int(np.flatnonzero(np.diff(keys) == 0)[0])
             name = encoded.dictionary[int(codes[at])]
             raise ValueError(f"{name} had two bars of minute {minutes[at]}, expected one row per minute")
-    days = np.unique(minutes // DAY_MINUTES)
     if date is not None:
         days = np.array([(date - datetime.date(1970, 1, 1)).days])
-    words = np.ascontiguousarray(words)
+    else:
+        days = np.flatnonzero(np.bincount(minutes // DAY_MINUTES))
 
     def batches() -> Iterator[pa.RecordBatch]:
         starts = np.flatnonzero(np.diff(codes, prepend=-1))
         for start, stop in zip(starts, np.append(starts, len(codes))[1:], strict=True):
             of = slice(start, stop)
-            day, *rest = rows(minutes[of], close[of], words[of], days)
+            day, *rest = rows(days, minutes[of], close[of], *(a[of] for a in amounts))
             name = encoded.dictionary.take(pa.array([codes[start]]))
             names = pa.DictionaryArray.from_arrays(np.zeros(len(day), np.int32), name).dictionary_decode()
             yield pa.RecordBatch.from_arrays([day, names.cast(pa.string()), *rest], schema=schema)

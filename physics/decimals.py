@@ -7,12 +7,15 @@ than a machine holds, and give the 128-bit sum when they are put together.
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numba import njit, types
 
 LOW_BITS = (1 << 32) - 1
 
+HALVES = types.Array(types.int64, 2, "C", readonly=True)
 
-def decimal_words(column: pa.ChunkedArray) -> np.ndarray:
-    """DECIMAL(20,8) without nulls, as (n, 2) int64: the scaled integer's bits from 32 up, and the 32 below."""
+
+def decimal_halves(column: pa.ChunkedArray) -> np.ndarray:
+    """DECIMAL(20,8) without nulls as (n, 2) int64, the low and the high half of the scaled integer; no copy."""
     if column.null_count:
         raise ValueError(f"{column.null_count} decimals were null, expected a value in every row")
     array = pc.cast(column, pa.decimal128(20, 8)).combine_chunks()
@@ -20,13 +23,23 @@ def decimal_words(column: pa.ChunkedArray) -> np.ndarray:
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
     if len(array) == 0:
         return np.empty((0, 2), np.int64)
-    halves = np.frombuffer(array.buffers()[1], np.int64)[2 * array.offset : 2 * (array.offset + len(array))]
-    low, high = halves[0::2], halves[1::2]
-    above = (high << 32) | ((low >> 32) & LOW_BITS)
-    return np.column_stack([above, low & LOW_BITS])
+    halves = np.frombuffer(array.buffers()[1], np.int64).reshape(-1, 2)
+    return halves[array.offset : array.offset + len(array)]
 
 
-def decimals(high: np.ndarray, low: np.ndarray, kind: pa.DataType) -> pa.Array:
-    """128-bit integers, each half (n,) int64, as decimals of their scale."""
-    halves = np.ascontiguousarray(np.column_stack([low, high]))
-    return pa.Array.from_buffers(kind, len(high), [None, pa.py_buffer(halves)])
+@njit(inline="always")
+def split(low, high):
+    """The two parts of a value that add up: its bits from 32 up, and the 32 below."""
+    return (high << 32) | ((low >> 32) & LOW_BITS), low & LOW_BITS
+
+
+@njit(inline="always")
+def joined(above, below):
+    """The low and the high half of the sum that two sums of parts make."""
+    above += below >> 32
+    return (above << 32) | (below & LOW_BITS), above >> 32
+
+
+def decimals(halves: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """128-bit integers, (n, 2) int64 of low and high halves, as decimals of their scale; no copy."""
+    return pa.Array.from_buffers(kind, len(halves), [None, pa.py_buffer(halves)])

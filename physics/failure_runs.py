@@ -97,7 +97,9 @@ def failure_runs(terminals: pa.Table, date: datetime.date | None = None) -> pa.T
     if date is not None:
         wanted = steps // DAY_US == (date - datetime.date(1970, 1, 1)).days
         steps, step_of = steps[wanted], step_of[wanted]
-    order = np.lexsort([steps, step_of])
+    # Up to three sorted runs behind each other: a stable sort only has to merge them.
+    group = step_of * (steps.max() - steps.min() + 1 if len(steps) else 1)
+    order = np.argsort(group + steps, kind="stable")
     steps, step_of = steps[order], step_of[order]
     last = np.ones(len(steps), bool)
     last[:-1] = (np.diff(steps) != 0) | (np.diff(step_of) != 0)

@@ -5,7 +5,7 @@ import pyarrow as pa
 from numba import njit, types
 
 from physics.columns import I64, column, read_only
-from physics.decimals import decimal_words
+from physics.decimals import HALVES, decimal_halves, split
 from physics.slices import symbol_slices
 from physics.sums import two_sum
 
@@ -17,12 +17,13 @@ F64 = read_only(types.float64)
 
 
 @njit
-def _add(sums, sign, by, high, low):
-    """Add a quantity ``by`` = +1 times, or take it away again: signed, then unsigned, in parts of 2**32 and of 1."""
-    sums[0] += by * sign * high
-    sums[1] += by * sign * low
-    sums[2] += by * high
-    sums[3] += by * low
+def _add(sums, sign, by, quantity):
+    """Add a quantity ``by`` = +1 times, or take it away again: signed, then unsigned, each in its two parts."""
+    above, below = split(quantity[0], quantity[1])
+    sums[0] += by * sign * above
+    sums[1] += by * sign * below
+    sums[2] += by * above
+    sums[3] += by * below
 
 
 @njit
@@ -32,8 +33,8 @@ def _imbalance(sums):
     return np.nan if total == 0 else (sums[0] * 4294967296.0 + sums[1]) / total
 
 
-@njit([types.void(I64, I64, F64, I64, I64, I64, types.float64[:, ::1])], cache=True)
-def _flow(points, exchange, price, sign, high, low, out):
+@njit([types.void(I64, I64, F64, I64, HALVES, types.float64[:, ::1])], cache=True)
+def _flow(points, exchange, price, sign, quantity, out):
     """Row i of ``out``: imbalance of 1 and of 5 minutes, rv_1m. Points ascend, and so do trades."""
     sums = np.zeros((2, 4), np.int64)
     tails = np.zeros(2, np.int64)
@@ -41,12 +42,12 @@ def _flow(points, exchange, price, sign, high, low, out):
     for i in range(points.size):
         while head < exchange.size and exchange[head] < points[i]:
             for w in range(2):
-                _add(sums[w], sign[head], 1, high[head], low[head])
+                _add(sums[w], sign[head], 1, quantity[head])
             head += 1
         for w in range(2):
             since = points[i] - (MINUTE_US if w == 0 else 5 * MINUTE_US)
             while tails[w] < head and exchange[tails[w]] < since:
-                _add(sums[w], sign[tails[w]], -1, high[tails[w]], low[tails[w]])
+                _add(sums[w], sign[tails[w]], -1, quantity[tails[w]])
                 tails[w] += 1
             out[i, w] = _imbalance(sums[w])
         out[i, 2] = np.nan
@@ -75,14 +76,13 @@ def tape_flow(points: pa.Table, trades: pa.Table) -> pa.Table:
     """
     at, exchange = column(points, "event_us", np.int64), column(trades, "exchange_us", np.int64)
     price = column(trades, "price", np.float64)
-    words = decimal_words(trades["quantity"])
-    high, low = np.ascontiguousarray(words[:, 0]), np.ascontiguousarray(words[:, 1])
+    quantity = decimal_halves(trades["quantity"])
     sign = np.where(trades["is_buyer_maker"].to_numpy(zero_copy_only=False).astype(bool), -1, 1)
     out = np.full((len(at), 3), np.nan)
     of_trades = symbol_slices(trades, exchange)
     for symbol, rows in symbol_slices(points, at).items():
         of = of_trades.get(symbol, slice(0, 0))
-        _flow(at[rows], exchange[of], price[of], sign[of], high[of], low[of], out[rows])
+        _flow(at[rows], exchange[of], price[of], sign[of], quantity[of], out[rows])
     kept = points.drop_columns(["event_us"])
     for i, name in enumerate(("signed_imbalance_1m", "signed_imbalance_5m", "rv_1m")):
         kept = kept.append_column(pa.field(name, pa.float64()), pa.array(out[:, i], from_pandas=True))

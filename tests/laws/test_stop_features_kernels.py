@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from physics.bar_windows import bar_moves, bar_windows
-from physics.decimals import decimal_words, decimals
+from physics.decimals import decimal_halves, decimals, joined, split
 from physics.failure_runs import failure_runs
 from physics.tape_flow import tape_flow
 from tests.laws.test_kernels_equal_oracle import seeds
@@ -139,10 +139,13 @@ def test_decimals_survive_their_halves():
     column = pa.chunked_array(
         [pa.array(values[:4], pa.decimal128(20, 8)), pa.array(values[4:], pa.decimal128(20, 8))]
     )
-    words = decimal_words(column.slice(1))
-    assert [int(a) << 32 | int(b) for a, b in words] == [int(v.scaleb(8)) for v in values[1:]]
-    back = decimals(words[:, 0] >> 32, words[:, 0] << 32 | words[:, 1], pa.decimal128(28, 8))
-    assert back.to_pylist() == values[1:]
+    halves = decimal_halves(column.slice(1))
+    parts = [split(*half) for half in halves]
+    assert [int(above) << 32 | int(below) for above, below in parts] == [int(v.scaleb(8)) for v in values[1:]]
+    back = np.array([joined(*part) for part in parts])
+    assert decimals(back, pa.decimal128(28, 8)).to_pylist() == values[1:]
+    sums = np.sum(parts, axis=0)
+    assert decimals(np.array([joined(*sums)]), pa.decimal128(28, 8)).to_pylist() == [sum(values[1:])]
 
 
 # -- runs of failures ------------------------------------------------------------------------------------------------

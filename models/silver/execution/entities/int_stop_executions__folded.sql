@@ -108,7 +108,7 @@ distinct_events as (
     where is_spread
     window
         keys as (partition by execution_number, event_id),
-        arrivals as (partition by execution_number, event_id order by loaded_at, row_hash, source_file)
+        arrivals as (partition by execution_number, event_id order by loaded_at, row_hash, ingested_at, source_file)
 
 ),
 
@@ -202,6 +202,10 @@ folded as (
         max(case when is_first_trigger then stop_price end) as trigger_event_stop_price,
         max(case when is_first_trigger then entry_price end) as trigger_event_entry_price,
         max(case when is_first_trigger then quantity end) as trigger_event_quantity,
+        max(case when is_first_trigger then side end) as trigger_event_side,
+        max(case when is_first_trigger then trigger_type end) as trigger_event_trigger_type,
+        max(case when is_first_trigger then entry_placed_at end) as trigger_event_entry_placed_at,
+        max(case when is_first_trigger then entry_time end) as trigger_event_entry_time,
         max(case when is_first_trigger then occurred_at end) as trigger_occurred_at,
         max(case when is_first_trigger then ingested_at end) as trigger_ingested_at,
         max(case when is_first_trigger then price_age_ms end) as price_age_ms,
@@ -549,6 +553,12 @@ select
     -- of the first STOP_TRIGGERED, and when it and the end could be known
     trigger_event_stop_price,
     trigger_event_entry_price,
+    trigger_event_trigger_price,
+    trigger_event_quantity,
+    trigger_event_side,
+    trigger_event_trigger_type,
+    trigger_event_entry_placed_at,
+    trigger_event_entry_time,
     case
         when is_triggered
             then greatest(trigger_occurred_at, coalesce(trigger_ingested_at, trigger_occurred_at))
