@@ -130,6 +130,16 @@ class Logistic:
         """Probability of class 1, (rows,)."""
         return sigmoid(_product(self.design.matrix(inputs), self.weights))
 
+    def state(self) -> dict[str, object]:
+        """As builtins: what an artifact stores."""
+        columns, categories = ([[*c] for c in part] for part in (self.design.columns, self.design.categories))
+        return {"columns": columns, "categories": categories, "weights": self.weights.tolist()}
+
+    @classmethod
+    def from_state(cls, state: dict) -> "Logistic":
+        columns, categories = (tuple(tuple(c) for c in state[part]) for part in ("columns", "categories"))
+        return cls(Design(columns, categories), np.array(state["weights"]))
+
 
 def _loss(x: np.ndarray, beta: np.ndarray, y: np.ndarray, weight: np.ndarray, ridge: np.ndarray) -> float:
     z = _product(x, beta)

@@ -79,3 +79,50 @@ class BaseRate:
             state["prior"],
             {(kind, direction, bucket): share for kind, direction, bucket, share in state["cells"]},
         )
+
+
+def weighted_median(y: np.ndarray, weight: np.ndarray) -> float:
+    """The least value that at least half of the weight is not above; both (n,), n ≥ 1, weights positive."""
+    order = np.argsort(y, kind="stable")
+    below = np.cumsum(weight[order])
+    return float(y[order][np.searchsorted(below, below[-1] / 2)])
+
+
+@dataclass(frozen=True)
+class CellMedian:
+    """As `BaseRate` for a number: the weighted median of each level kind × direction × half hour of the day, that of
+    all rows where a cell had fewer than 20."""
+
+    median: float
+    cells: dict[tuple[str, str, int], float]
+
+    @classmethod
+    def fit(
+        cls, kind: np.ndarray, direction: np.ndarray, asof_ns: np.ndarray, y: np.ndarray, weight: np.ndarray
+    ) -> "CellMedian":
+        """From training rows, all (n,), n ≥ 1."""
+        frame = pd.DataFrame(
+            {"kind": kind, "direction": direction, "bucket": half_hour(asof_ns), "y": y, "w": weight}
+        )
+        cells = {}
+        for key, cell in frame.groupby(["kind", "direction", "bucket"], sort=True):
+            if len(cell) >= MIN_ROWS:
+                name = (str(key[0]), str(key[1]), int(key[2]))
+                cells[name] = weighted_median(cell["y"].to_numpy(), cell["w"].to_numpy())
+        return cls(weighted_median(y, weight), cells)
+
+    def predict(self, kind: np.ndarray, direction: np.ndarray, asof_ns: np.ndarray) -> np.ndarray:
+        """The number of each row's cell, (n,) float64."""
+        keys = zip(kind.tolist(), direction.tolist(), half_hour(asof_ns).tolist(), strict=True)
+        return np.array([self.cells.get(key, self.median) for key in keys], dtype=float)
+
+    def state(self) -> dict:
+        """As builtins, cells in key order: what an artifact stores."""
+        return {"prior": self.median, "cells": [[*key, value] for key, value in sorted(self.cells.items())]}
+
+    @classmethod
+    def from_state(cls, state: dict) -> "CellMedian":
+        return cls(
+            state["prior"],
+            {(kind, direction, bucket): value for kind, direction, bucket, value in state["cells"]},
+        )

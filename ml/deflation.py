@@ -49,7 +49,10 @@ def deflate(score: float, draws: np.ndarray, tries: int) -> Deflated | None:
     """
     finite = draws[np.isfinite(draws)]
     error = float(finite.std(ddof=1)) if len(finite) > 1 else 0.0
-    if error <= 0:
-        return None
+    return deflate_by(score, error, tries) if error > 0 else None
+
+
+def deflate_by(score: float, error: float, tries: int) -> Deflated:
+    """Deflate a score whose standard error is known, such as one on record that more tries were made beside since."""
     luck = error * expected_maximum(tries)
     return Deflated(score, error, tries, luck, score - luck, NORMAL.cdf((score - luck) / error))

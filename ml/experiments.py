@@ -419,7 +419,7 @@ def record_completed(root: Path, stored: Stored) -> None:
 
 def _head_metrics(summary: dict, stage: str, head: str = PRIMARY_HEAD) -> dict:
     """Pooled out-of-fold scores of one head, its base rate beside it; the interval is of the Brier skill
-    against that.
+    against that, ``precision_at_k`` of the best 5 % of the rows.
     """
     found = [r for r in summary["results"] if r["stage"] == stage and r["head"] == head]
     keys = (
@@ -427,14 +427,17 @@ def _head_metrics(summary: dict, stage: str, head: str = PRIMARY_HEAD) -> dict:
         "roc_auc",
         "brier",
         "brier_skill",
+        "ece",
+        "precision_at_k",
         "n_folds",
         "ci_low",
         "ci_high",
         "base_rate_brier",
         "base_rate_roc_auc",
     )
-    if not found or found[0]["pooled"] is None:
-        return dict.fromkeys(keys) | {"n_folds": 0}
+    folds = sum(f["skipped"] is None for f in found[0]["folds"]) if found else 0
+    if not found or found[0]["pooled"] is None or "brier" not in found[0]["pooled"]["model"]:
+        return dict.fromkeys(keys) | {"n_folds": folds}  # nothing was trained, or the head is a number
     pooled = found[0]["pooled"]
     low, high = pooled["ci"]["brier_skill"]["base_rate"] if pooled["ci"] else (None, None)
     values = (
@@ -442,7 +445,9 @@ def _head_metrics(summary: dict, stage: str, head: str = PRIMARY_HEAD) -> dict:
         pooled["model"]["roc_auc"],
         pooled["model"]["brier"],
         pooled["brier_skill"]["base_rate"],
-        sum(f["skipped"] is None for f in found[0]["folds"]),
+        pooled["calibration"]["raw"]["ece"],
+        pooled["calibration"]["raw"]["precision_at_5"],
+        folds,
         low,
         high,
         pooled["base_rate"]["brier"],

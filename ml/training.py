@@ -6,8 +6,7 @@ between, a pure function of a table and a configuration. Source: spec/market.md 
 
 import hashlib
 import logging
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib import metadata
@@ -20,18 +19,19 @@ import pyarrow.compute as pc
 
 from lake import runs
 from lake.commits import now_utc
-from ml import datasets, experiments, metrics, splits
-from ml.comparators import BaseRate, class_prior, majority_class
+from ml import ablations, datasets, experiments, metrics, scoring, splits, training_rows
+from ml.calibration import Platt
 from ml.datasets import DatasetError, TrainingTable
+from ml.fitting import Fit, boost, fit_head, kept, predict_with, state, why_not
+from ml.heads import ALL_HEADS, HeadData, head_data, rows_of
+
+__all__ = ["Fit", "HeadData", "boost", "fit_head", "head_data", "rows_of", "why_not"]
 
 log = logging.getLogger(__name__)
 
 HEADS = ("tradeable_2", "direction")
 STAGES = ("touch", "confirm_240")
 ALL_STAGES = ("touch", "confirm_120", "confirm_240", "confirm_480")
-# What a version's own features are called as an ablation (spec/market.md 14.1).
-ABLATIONS = {"v1.0_mechanics_only": "mechanics", "v1.1_ta_only": "ta", "v2.0_full_ensemble": "full"}
-MIN_OF_EACH_CLASS = 30
 MAX_ROUNDS = 300
 STOPPING_ROUNDS = 30
 SEED = 42
@@ -49,19 +49,30 @@ BOOSTING = {
     "deterministic": True,
     "force_row_wise": True,
 }
-SCORES = ("roc_auc", "pr_auc", "brier", "log_loss", "accuracy")
-# Every predictor that stands in a table, the model first. Majority has no probabilities: accuracy only.
-PREDICTORS = ("model", "level_only", "base_rate", "class_prior")
 # Everything that enters a result; an edit of one of these makes an experiment out of date.
-CODE = ("comparators.py", "datasets.py", "metrics.py", "splits.py", "training.py")
+CODE = (
+    *(
+        "baselines.py",
+        "calibration.py",
+        "comparators.py",
+        "datasets.py",
+        "deflation.py",
+        "fitting.py",
+        "heads.py",
+    ),
+    *("metrics.py", "scoring.py", "splits.py", "training.py"),
+)
 
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, what was done
-_Part = tuple[pa.Table, np.ndarray, np.ndarray]  # inputs, classes, weights of the same rows
 
 
 @dataclass(frozen=True)
 class Config:
-    """What, with the data, determines every byte of a result. ``features`` narrows the version's own."""
+    """What, with the data, determines every byte of a result.
+
+    ``features`` narrows the version's own; `of_ablation` names those of an ablation. ``ablation`` is what they are
+    called, by default what the version's are.
+    """
 
     version: str = "v1.0_mechanics_only"
     heads: tuple[str, ...] = HEADS
@@ -72,11 +83,14 @@ class Config:
     max_rounds: int = MAX_ROUNDS
     stopping_rounds: int = STOPPING_ROUNDS
     boosting: dict[str, object] = field(default_factory=lambda: dict(BOOSTING))
+    ablation: str = ""
 
     def __post_init__(self) -> None:
-        if unknown := sorted(set(self.heads) - set(HEADS)):
+        if not self.ablation:
+            object.__setattr__(self, "ablation", ablations.of_version(self.version))
+        if unknown := sorted(set(self.heads) - set(ALL_HEADS)):
             raise DatasetError(
-                f"head was {unknown[0]!r}, expected one of {', '.join(HEADS)}; name a known head"
+                f"head was {unknown[0]!r}, expected one of {', '.join(ALL_HEADS)}; name a known head"
             )
         if unknown := sorted(set(self.stages) - set(ALL_STAGES)):
             raise DatasetError(
@@ -85,16 +99,22 @@ class Config:
         if not self.heads or not self.stages:
             raise DatasetError("heads or stages were empty, expected at least one of each; name them")
 
-    @property
-    def ablation(self) -> str:
-        return ABLATIONS.get(self.version, self.version.partition("_")[2] or self.version)
+    @classmethod
+    def from_dict(cls, plain: dict) -> "Config":
+        """Back from `as_dict`, as ``config.yaml`` keeps it."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
+
+    @classmethod
+    def of_ablation(cls, contract: datasets.Contract, ablation: str, **more: object) -> "Config":
+        """With the features that ``ablation`` leaves of a version: mechanics, ta, full or level_only."""
+        names = ablations.features(contract, ablation)
+        features = None if names is None else tuple(names)
+        named = ablations.of_version(contract.version) if names is None else ablation
+        return cls(version=contract.version, features=features, ablation=named, **more)
 
     def as_dict(self) -> dict:
         """As builtins, for ``config.yaml``."""
-        plain = asdict(self)
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()} | {
-            "ablation": self.ablation
-        }
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -123,7 +143,7 @@ class Report:
         """One flat row for each stage, head and fold, then their mean, their pool and the holdout: the
         printed table.
         """
-        return list(_report_rows(self.metrics))
+        return list(training_rows.rows(self.metrics))
 
     def remarks(self) -> list[str]:
         """What a reader of the rows has to know beside them, one line each."""
@@ -152,47 +172,6 @@ class Report:
             elif r["final_skipped"]:
                 lines.append(f"no final model: {r['head']} at {r['stage']}, {r['final_skipped']}")
         return lines
-
-
-@dataclass(frozen=True)
-class _HeadData:
-    """Rows of one head at one stage; everything (rows,)."""
-
-    inputs: pa.Table
-    level_inputs: pa.Table
-    y: np.ndarray
-    weight: np.ndarray
-    session: np.ndarray
-    asof_ns: np.ndarray
-    label_end_ns: np.ndarray
-    cluster: np.ndarray
-    kind: np.ndarray
-    direction: np.ndarray
-
-    def take(self, part: np.ndarray) -> tuple[pa.Table, pa.Table, np.ndarray, np.ndarray]:
-        index = pa.array(part)
-        return self.inputs.take(index), self.level_inputs.take(index), self.y[part], self.weight[part]
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """A booster with the comparators of the same training part."""
-
-    booster: lgb.Booster
-    level_only: lgb.Booster
-    prior: float
-    base_rate: BaseRate
-    majority: int
-
-    def predict(self, data: _HeadData, part: np.ndarray) -> dict[str, np.ndarray]:
-        inputs, level_inputs, _, _ = data.take(part)
-        return {
-            "model": _predict(self.booster, inputs),
-            "level_only": _predict(self.level_only, level_inputs),
-            "base_rate": self.base_rate.predict(data.kind[part], data.direction[part], data.asof_ns[part]),
-            "class_prior": np.full(len(part), self.prior),
-            "majority": np.full(len(part), float(self.majority)),
-        }
 
 
 def train(
@@ -302,26 +281,34 @@ def evaluate(
         stage_table = table.stage(stage)
         models[stage] = {}
         for head in config.heads:
-            data = _head_data(stage_table, head, names, level_names, dictionaries)
-            result: dict = {"stage": stage, "head": head, "rows": len(data.y), "positives": int(data.y.sum())}
+            data = head_data(stage_table, head, names, level_names, dictionaries)
+            positives = 0 if data.is_regression else int(data.y.sum())
+            result: dict = {"stage": stage, "head": head, "rows": len(data.y), "positives": positives}
             result["folds"], parts = [], []
             gains: list[np.ndarray] = []
+            contributions: list[np.ndarray] = []
             for fold in plan.folds:
-                scored, part, gain = _run_fold(data, fold, config, num_threads)
+                scored, part, weights = _run_fold(data, fold, config, num_threads)
                 result["folds"].append(scored)
-                if part is not None:
+                if part is not None and weights is not None:
                     parts.append(part)
-                    gains.append(gain)
+                    gains.append(weights[0])
+                    contributions.append(weights[1])
                 step += 1
                 if on_progress:
                     on_progress(step, n_steps, f"{stage} {head} fold {fold.number}")
             result["skipped"] = None if parts else "every fold was skipped: " + _reasons(result["folds"])
-            result["importance_gain"] = _importance(names, gains)
+            result["importance_gain"] = scoring.ranked(names, gains, "share")
+            result["contributions"] = scoring.ranked(names, contributions, "share")
             if parts:
                 oof[stage, head] = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
-            result["mean"] = _mean_scores(result["folds"])
-            result["pooled"] = _pooled(oof[stage, head], config) if parts else None
-            final = _run_final(data, plan.final, config, num_threads)
+            result["mean"] = scoring.mean_scores(result["folds"])
+            result["pooled"] = (
+                _pooled(oof[stage, head], config, is_regression=data.is_regression) if parts else None
+            )
+            scaler = _scaler(oof.get((stage, head)), is_regression=data.is_regression)
+            result["calibration"] = None if scaler is None else scaler.state()
+            final = _run_final(data, plan.final, config, num_threads, scaler)
             result["holdout"] = final["holdout"]
             result["final_skipped"] = final["skipped"]
             if final["model"] is not None:
@@ -361,12 +348,12 @@ def evaluate(
 
 
 def predict(artifact: dict, stage: str, head: str, table: pa.Table) -> np.ndarray:
-    """Probabilities (rows,) of a stored head for rows that have its input columns; the artifact is
+    """What a stored head says of rows that have its input columns, (rows,), not calibrated; the artifact is
     `load_model`'s.
     """
     model = artifact["models"][stage][head]
     inputs = datasets.encode(table, artifact["features"], artifact["categories"])
-    return _predict(lgb.Booster(model_str=model["booster"]), inputs)
+    return predict_with(lgb.Booster(model_str=model["booster"]), inputs)
 
 
 def code_digest() -> str:
@@ -424,50 +411,19 @@ def _resolved(table: TrainingTable, config: Config, root: Path) -> dict:
     }
 
 
-def _head_data(
-    table: pa.Table,
-    head: str,
-    names: Sequence[str],
-    level_names: Sequence[str],
-    dictionaries: dict[str, list],
-) -> _HeadData:
-    if head == "direction":
-        table = table.filter(pc.equal(table["tradeable_2"], 1))
-        y = pc.equal(table["outcome"], "BREAK").to_numpy(zero_copy_only=False).astype(np.int64)
-    else:
-        y = table[head].to_numpy().astype(np.int64)
-    session = datasets.session_dates(table)
-    kind, direction = (np.asarray(table[c].to_pylist(), dtype=str) for c in ("level_kind_name", "direction"))
-    attempt = table["attempt_cluster_id"].to_numpy().astype(str)
-    cluster = np.array(
-        ["|".join(key) for key in zip(session, kind, direction, attempt, strict=True)], dtype=str
-    )
-    return _HeadData(
-        inputs=datasets.encode(table, names, dictionaries),
-        level_inputs=datasets.encode(table, level_names, dictionaries),
-        y=y,
-        weight=table["sample_weight"].to_numpy().astype(float),
-        session=session,
-        asof_ns=table["asof_ns"].to_numpy(),
-        label_end_ns=table["label_end_ns"].to_numpy(),
-        cluster=cluster,
-        kind=kind,
-        direction=direction,
-    )
-
-
 def _run_fold(
-    data: _HeadData, fold: splits.Fold, config: Config, num_threads: int
-) -> tuple[dict, dict[str, np.ndarray] | None, np.ndarray | None]:
-    rows = splits.rows(fold, data.session, data.asof_ns, data.label_end_ns, data.cluster)
+    data: HeadData, fold: splits.Fold, config: Config, num_threads: int
+) -> tuple[dict, dict[str, np.ndarray] | None, tuple[np.ndarray, np.ndarray] | None]:
+    """Scores of a fold, its out-of-fold rows, and the weight of each input by gain and by contribution."""
+    rows = rows_of(data, fold)
     report = _fold_head(fold, rows, data)
-    reason = _why_not(data, rows.train, rows.inner) or ("no test row" if len(rows.test) == 0 else None)
+    reason = why_not(data, rows.train, rows.inner) or ("no test row" if len(rows.test) == 0 else None)
     if reason:
         return report | {"skipped": reason}, None, None
-    fit = _fit(data, rows, config, num_threads)
+    fit = fit_head(data, rows, config, num_threads)
     predictions = fit.predict(data, rows.test)
     report |= {"skipped": None, "rounds": fit.booster.current_iteration()}
-    report |= _scores(data.y[rows.test], data.weight[rows.test], predictions)
+    report |= _scores(data, rows.test, predictions)
     part = {
         "session_date": data.session[rows.test],
         "stratum": np.char.add(np.char.add(data.session[rows.test], "|"), data.kind[rows.test]),
@@ -476,39 +432,45 @@ def _run_fold(
         "fold": np.full(len(rows.test), fold.number),
         **predictions,
     }
-    return report, part, fit.booster.feature_importance("gain")
+    return report, part, (fit.booster.feature_importance("gain"), fit.contributions(data, rows.test))
 
 
-def _run_final(data: _HeadData, fold: splits.Fold, config: Config, num_threads: int) -> dict:
-    """The model that is kept, scored on the holdout from its stored form: what is kept is what was scored."""
-    rows = splits.rows(fold, data.session, data.asof_ns, data.label_end_ns, data.cluster)
-    if reason := _why_not(data, rows.train, rows.inner):
+def _run_final(
+    data: HeadData, fold: splits.Fold, config: Config, num_threads: int, scaler: Platt | None
+) -> dict:
+    """The model that is kept, scored on the holdout from its stored form: what is kept is what was scored.
+
+    Its ``calibration`` is of all out-of-fold predictions. Source: spec/market.md 14.4.
+    """
+    rows = rows_of(data, fold)
+    if reason := why_not(data, rows.train, rows.inner):
         return {"model": None, "holdout": None, "skipped": reason}
-    fit = _fit(data, rows, config, num_threads)
-    model = {
-        "booster": _model_text(fit.booster),
-        "level_only": _model_text(fit.level_only),
-        "rounds": fit.booster.current_iteration(),
-        "class_prior": fit.prior,
-        "base_rate": fit.base_rate.state(),
-        "majority": fit.majority,
-        "importance_gain": [float(g) for g in fit.booster.feature_importance("gain")],
-    }
+    model = state(fit_head(data, rows, config, num_threads), scaler)
     holdout = None
     if len(rows.test):
-        kept = _Fit(
-            lgb.Booster(model_str=model["booster"]),
-            lgb.Booster(model_str=model["level_only"]),
-            fit.prior,
-            BaseRate.from_state(model["base_rate"]),
-            fit.majority,
-        )
         holdout = _fold_head(fold, rows, data)
-        holdout |= _scores(data.y[rows.test], data.weight[rows.test], kept.predict(data, rows.test))
+        holdout |= _scores(data, rows.test, kept(model, data).predict(data, rows.test))
     return {"model": model, "holdout": holdout, "skipped": None}
 
 
-def _fold_head(fold: splits.Fold, rows: splits.Rows, data: _HeadData) -> dict:
+def _scores(data: HeadData, part: np.ndarray, predictions: dict[str, np.ndarray]) -> dict:
+    return scoring.scores(data.y[part], data.weight[part], predictions, is_regression=data.is_regression)
+
+
+def _pooled(oof: dict[str, np.ndarray], config: Config, *, is_regression: bool) -> dict:
+    """Tries are the heads at all stages of this experiment: the best of them is what people look at."""
+    tries = len(config.heads) * len(config.stages)
+    draws, seed = config.bootstrap_draws, config.seed
+    return scoring.pooled(oof, is_regression=is_regression, draws=draws, seed=seed, tries=tries)
+
+
+def _scaler(oof: dict[str, np.ndarray] | None, *, is_regression: bool) -> Platt | None:
+    if oof is None or is_regression:
+        return None
+    return Platt.fit(oof["model"], oof["y"], oof["weight"])
+
+
+def _fold_head(fold: splits.Fold, rows: splits.Rows, data: HeadData) -> dict:
     test = rows.test
     return {
         "fold": fold.number,
@@ -518,146 +480,9 @@ def _fold_head(fold: splits.Fold, rows: splits.Rows, data: _HeadData) -> dict:
         "n_inner": len(rows.inner),
         "n_purged": rows.purged,
         "n": len(test),
-        "positives": int(data.y[test].sum()),
+        "positives": 0 if data.is_regression else int(data.y[test].sum()),
         "weight": float(data.weight[test].sum()),
     }
-
-
-def _why_not(data: _HeadData, train: np.ndarray, inner: np.ndarray) -> str | None:
-    positives = int(data.y[train].sum())
-    for count, what in ((positives, "positives"), (len(train) - positives, "negatives")):
-        if count < MIN_OF_EACH_CLASS:
-            return f"{count} {what} in {len(train)} training rows, expected at least {MIN_OF_EACH_CLASS}"
-    return "no row in the inner validation" if len(inner) == 0 else None
-
-
-def _fit(data: _HeadData, rows: splits.Rows, config: Config, num_threads: int) -> _Fit:
-    train_inputs, train_level, train_y, train_weight = data.take(rows.train)
-    inner_inputs, inner_level, inner_y, inner_weight = data.take(rows.inner)
-    everything = rows.training
-    return _Fit(
-        _boost(
-            (train_inputs, train_y, train_weight), (inner_inputs, inner_y, inner_weight), config, num_threads
-        ),
-        _boost(
-            (train_level, train_y, train_weight), (inner_level, inner_y, inner_weight), config, num_threads
-        ),
-        class_prior(data.y[everything], data.weight[everything]),
-        BaseRate.fit(
-            data.kind[everything],
-            data.direction[everything],
-            data.asof_ns[everything],
-            data.y[everything],
-            data.weight[everything],
-        ),
-        majority_class(data.y[everything], data.weight[everything]),
-    )
-
-
-def _boost(train_part: _Part, inner_part: _Part, config: Config, num_threads: int) -> lgb.Booster:
-    inputs, y, weight = train_part
-    inner_inputs, inner_y, inner_weight = inner_part
-    categorical = [c for c in inputs.column_names if c in datasets.CATEGORICAL_COLUMNS]
-    # Explicit threads: with LightGBM's own choice a busy machine takes minutes for what takes a second.
-    params = {**config.boosting, "seed": config.seed, "num_threads": num_threads, "verbosity": -1}
-    train_set = lgb.Dataset(inputs, label=y, weight=weight, categorical_feature=categorical, params=params)
-    inner_set = lgb.Dataset(
-        inner_inputs, label=inner_y, weight=inner_weight, reference=train_set, params=params
-    )
-    booster = lgb.train(
-        params,
-        train_set,
-        num_boost_round=config.max_rounds,
-        valid_sets=[inner_set],
-        callbacks=[lgb.early_stopping(config.stopping_rounds, verbose=False)],
-    )
-    # Only the rounds up to the best stay: what is stored, predicted with and weighed by gain is then one
-    # model.
-    return lgb.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration))
-
-
-def _predict(booster: lgb.Booster, inputs: pa.Table) -> np.ndarray:
-    return np.asarray(booster.predict(inputs, num_threads=1), dtype=float)
-
-
-def _model_text(booster: lgb.Booster) -> str:
-    """The booster's text without the thread count, the one setting that enters no tree."""
-    return re.sub(r"\[num_threads: \d+\]", "[num_threads: 1]", booster.model_to_string())
-
-
-def _scores(y: np.ndarray, weight: np.ndarray, predictions: dict[str, np.ndarray]) -> dict:
-    scored: dict = {name: metrics.binary_scores(y, predictions[name], weight) for name in PREDICTORS}
-    scored["majority"] = {"accuracy": metrics.binary_scores(y, predictions["majority"], weight)["accuracy"]}
-    scored["brier_skill"] = {
-        name: metrics.brier_skill(scored["model"]["brier"], scored[name]["brier"]) for name in PREDICTORS[1:]
-    }
-    return scored
-
-
-def _mean_scores(folds: Sequence[dict]) -> dict | None:
-    """Mean of each score over the folds that have it."""
-    done = [f for f in folds if f["skipped"] is None]
-    if not done:
-        return None
-
-    def mean(values: Iterator[float | None]) -> float | None:
-        known = [v for v in values if v is not None]
-        return float(np.mean(known)) if known else None
-
-    means: dict = {name: {s: mean(f[name][s] for f in done) for s in SCORES} for name in PREDICTORS}
-    means["majority"] = {"accuracy": mean(f["majority"]["accuracy"] for f in done)}
-    means["brier_skill"] = {name: mean(f["brier_skill"][name] for f in done) for name in PREDICTORS[1:]}
-    return means
-
-
-def _pooled(oof: dict[str, np.ndarray], config: Config) -> dict:
-    """Scores of all out-of-fold rows together, with intervals over draws of whole sessions."""
-    y, weight = oof["y"], oof["weight"]
-    pooled = _scores(y, weight, oof)
-    n_sessions = len(np.unique(oof["session_date"]))
-    pooled |= {"n": len(y), "positives": int(y.sum()), "sessions": n_sessions, "ci": None}
-    ordered, pairs = metrics.pairs_within(y, oof["model"], weight, oof["stratum"])
-    # Only pairs of one session and level kind: a model can't gain here by knowing which of these has more
-    # of a class.
-    pooled["roc_auc_within"] = float(ordered.sum() / pairs.sum()) if pairs.sum() > 0 else None
-    if n_sessions < 2:
-        return pooled
-    boot = metrics.SessionBootstrap.of(oof["session_date"], draws=config.bootstrap_draws, seed=config.seed)
-    intervals: dict = {}
-    loss = {name: weight * (oof[name] - y) ** 2 for name in PREDICTORS}
-    for name in PREDICTORS:
-        auc, ap = boot.ranked(y, oof[name], weight)
-        intervals[name] = {
-            "roc_auc": metrics.interval(auc),
-            "pr_auc": metrics.interval(ap),
-            "brier": metrics.interval(boot.ratio(loss[name], weight)),
-            "log_loss": metrics.interval(boot.ratio(weight * _log_loss(y, oof[name]), weight)),
-        }
-    intervals["brier_skill"] = {
-        name: metrics.interval(1.0 - boot.ratio(loss["model"], loss[name])) for name in PREDICTORS[1:]
-    }
-    intervals["roc_auc_within"] = metrics.interval(boot.ratio(ordered, pairs))
-    pooled["ci"] = {k: _lists(v) for k, v in intervals.items()}
-    return pooled
-
-
-def _lists(value: object) -> object:
-    return {k: list(v) for k, v in value.items()} if isinstance(value, dict) else list(value)
-
-
-def _log_loss(y: np.ndarray, p: np.ndarray) -> np.ndarray:
-    p = np.clip(p, np.finfo(float).eps, 1 - np.finfo(float).eps)
-    return -np.where(y == 1, np.log(p), np.log1p(-p))
-
-
-def _importance(names: Sequence[str], gains: Sequence[np.ndarray]) -> list[dict]:
-    """Share of each feature in the gain of a fold's booster, averaged over the folds, largest first."""
-    if not gains:
-        return []
-    shares = [g / g.sum() if g.sum() > 0 else g for g in gains]
-    mean = np.mean(shares, axis=0)
-    ranked = sorted(zip(names, mean, strict=True), key=lambda pair: (-pair[1], pair[0]))
-    return [{"feature": name, "share": float(share)} for name, share in ranked]
 
 
 def _null_rate(table: pa.Table, names: Sequence[str]) -> float:
@@ -681,42 +506,3 @@ def _skipped(results: Sequence[dict]) -> list[dict]:
                 {"stage": r["stage"], "head": r["head"], "fold": "final", "reason": r["final_skipped"]}
             )
     return found
-
-
-def _report_rows(summary: dict) -> Iterator[dict]:
-    for r in summary["results"]:
-        key = {"stage": r["stage"], "head": r["head"]}
-        for f in r["folds"]:
-            yield key | _row(str(f["fold"]), f["test_first"], f["test_last"], f, f["skipped"])
-        if r["pooled"] is not None:
-            scored = [f for f in r["folds"] if f["skipped"] is None]
-            span = (scored[0]["test_first"], scored[-1]["test_last"])
-            counts = {k: r["pooled"][k] for k in ("n", "positives")}
-            yield key | _row("mean", *span, r["mean"] | counts, None)
-            yield key | _row("pooled", *span, r["pooled"], None)
-        if r["holdout"] is not None:
-            yield key | _row(
-                "holdout", r["holdout"]["test_first"], r["holdout"]["test_last"], r["holdout"], None
-            )
-
-
-def _row(fold: str, first: str, last: str, scores: dict, skipped: str | None) -> dict:
-    """Flat, with the same keys in every row. ``ci`` columns are of the pooled row only."""
-    ci = (scores.get("ci") or {}) if skipped is None else {}
-    row: dict = {
-        "fold": fold,
-        "test_first": first,
-        "test_last": last,
-        "n": scores["n"],
-        "positives": scores["positives"],
-    }
-    for score in ("roc_auc", "pr_auc", "brier"):
-        for name in PREDICTORS:
-            row[f"{score}_{name}"] = None if skipped else scores[name][score]
-    row["roc_auc_ci_low"], row["roc_auc_ci_high"] = ci["model"]["roc_auc"] if ci else (None, None)
-    row["brier_skill_base_rate"] = None if skipped else scores["brier_skill"]["base_rate"]
-    row["brier_skill_ci_low"], row["brier_skill_ci_high"] = (
-        ci["brier_skill"]["base_rate"] if ci else (None, None)
-    )
-    row["skipped"] = skipped
-    return row

@@ -17,6 +17,8 @@ HEAD = dict.fromkeys(("pr_auc", "roc_auc", "brier", "brier_skill", "ci_low", "ci
     "n_folds": 2,
     "base_rate_brier": 0.2,
     "base_rate_roc_auc": 0.5,
+    "ece": 0.02,
+    "precision_at_k": 0.7,
 }
 METRICS = HEAD | {"signal_count": 8, "feature_count": 2, "date_coverage": 2, "null_rate_avg": 0.1}
 

@@ -44,10 +44,10 @@ def test_every_head_stage_and_fold_stands_beside_its_comparators(evaluated):
     for r in m["results"]:
         assert len(r["folds"]) == 6
         for scored in (*r["folds"], r["pooled"], r["holdout"]):
-            for name in ("model", "level_only", "base_rate", "class_prior"):
+            for name in ("model", "level_only", "logistic", "base_rate", "class_prior", "calibrated"):
                 assert {"roc_auc", "pr_auc", "brier", "log_loss", "accuracy"} <= set(scored[name])
             assert 0 <= scored["majority"]["accuracy"] <= 1
-            assert set(scored["brier_skill"]) == {"level_only", "base_rate", "class_prior"}
+            assert set(scored["brier_skill"]) == {"level_only", "logistic", "base_rate", "class_prior"}
         assert r["folds"][0]["test_first"] == ml_worlds.session_names(20)[12]
         low, high = r["pooled"]["ci"]["model"]["roc_auc"]
         assert low <= r["pooled"]["model"]["roc_auc"] <= high
@@ -309,8 +309,8 @@ def test_errors_say_what_to_do(tmp_path, contract, quick):
         train(tmp_path, contract, quick)
     with pytest.raises(experiments.ExperimentError, match="expected expNNN_name"):
         training.train(tmp_path, ml_worlds.VERSION, "first try", config=quick, contract=contract)
-    with pytest.raises(datasets.DatasetError, match="head was 'strength'"):
-        training.Config(heads=("strength",))
+    with pytest.raises(datasets.DatasetError, match="head was 'strong'"):
+        training.Config(heads=("strong",))
     with pytest.raises(datasets.DatasetError, match="stage was 'confirm_5'"):
         training.Config(stages=("confirm_5",))
 
