@@ -356,8 +356,8 @@ class Engine:
     def _tell(self, op: Operation) -> None:
         """An operation is over, or the run is: its rows of the truth."""
         extremes = None
-        if op.status == "CLOSED":
-            closed_us = max(f.time_us for f in op.exits)
+        if op.entries:
+            closed_us = max(f.time_us for f in op.exits) if op.status == "CLOSED" else self.end_us
             extremes = self.markets.extremes(
                 op.instrument.symbol, min(f.time_us for f in op.entries), closed_us
             )

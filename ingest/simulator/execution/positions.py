@@ -128,12 +128,11 @@ class Operation:
         """
         i, d = self.instrument, self.direction
         entry_steps, exit_steps = sum(f.steps for f in self.entries), sum(f.steps for f in self.exits)
-        dust = self.dust
         remaining = i.quantity(entry_steps - exit_steps)
         if not self.entries:
             status = "CANCELLED" if reference_status == "CANCELLED" else "PLANNED"
         else:
-            status = "CLOSED" if remaining <= dust else "ACTIVE"
+            status = "CLOSED" if remaining <= self.dust else "ACTIVE"
         closed = status == "CLOSED"
         again = Operation(0, 0, 0, i, d, "", "", 1, 0)
         largest = 0
@@ -155,8 +154,10 @@ class Operation:
             "exit_order_count": len({f.order_id for f in self.exits}),
             "planned_quantity": i.quantity(self.planned_steps), "stop_price": i.price(self.stop_ticks),
             "target_price": i.price(self.target_ticks), "entry_quantity": i.quantity(entry_steps),
-            "exit_quantity": i.quantity(exit_steps), "remaining_quantity": remaining, "dust_quantity": dust,
-            "max_position_notional": largest, "gross_pnl": gross, "gross_pnl_fifo": self.fifo(),
+            "exit_quantity": i.quantity(exit_steps), "remaining_quantity": remaining,
+            "dust_quantity": remaining if closed else None,
+            "max_position_notional": largest if self.entries else None,
+            "gross_pnl": gross, "gross_pnl_fifo": self.fifo(),
             "fees_quote": fees_quote, "interest_quote": self.interest, "net_pnl": net,
             "is_reconciled": not self.is_mismatched,
         }  # fmt: skip
@@ -177,13 +178,14 @@ class Operation:
         if self.exits:
             paid = sum(i.notional(f.ticks, f.steps) for f in self.exits)
             row["avg_exit_price"] = _cast(Fraction(paid, i.quantity(exit_steps)) * UNIT)
-        if closed:
+        if self.entries:
             prices = [f.ticks for f in self.fills()] + list(extremes or ())
             moves = [float(d * (Fraction(i.price(p), UNIT) - average) / average * 100) for p in prices]
             row["mae_pct"], row["mfe_pct"] = (
                 percent_points(min(0.0, *moves)),
                 percent_points(max(0.0, *moves)),
             )
+        if closed:
             row["exit_reason"] = self.exit_reasons[self.fills()[-1].order_id]
         return row
 
