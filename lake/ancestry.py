@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from lake import active
 from lake.commits import Partition, read_keyed, read_partition
 
 Inputs = dict[
@@ -37,7 +38,7 @@ def partition(root: Path, name: str, params_digest: str | None) -> Partition | N
     dataset, _, date = name.rpartition("/")
     if not dataset.startswith(("silver/", "gold/")):
         return None
-    folder = root / "lake" / dataset
+    folder = root / "lake" / active.folder(root, dataset)
     if params_digest is not None and (folder / f"params={params_digest[:8]}").is_dir():
         folder = folder / f"params={params_digest[:8]}"
     return read_partition(folder / f"date={date}") or read_keyed(folder, date)

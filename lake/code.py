@@ -98,7 +98,7 @@ def is_lineage(column: dict) -> bool:
 
 def _declared(node: dict) -> dict[str, object]:
     meta = dict(node["config"].get("meta", {}))
-    for prose in ("grain", "semantics", "invariants", "lesson", "owner", "sla"):
+    for prose in ("grain", "semantics", "invariants", "lesson", "owner", "sla", "versioned_with"):
         meta.pop(prose, None)
     return {
         "meta": json.loads(json.dumps(meta, default=str)),

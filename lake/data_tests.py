@@ -43,7 +43,7 @@ def digest(tests: Iterable[dict], graph: dict, macros: dict) -> str:
 
 def untested(root: Path, node: dict, tests_digest: str) -> set[str]:
     """ISO dates of a dataset that these tests have not all passed on."""
-    partitions = commits.read_partitions(root / "lake" / plan.dataset_folder(node)).values()
+    partitions = commits.read_partitions(plan.dataset_dir(root, node)).values()
     verdicts = [(partition.commit.date, partition.status()) for partition in partitions]
     return {d for d, v in verdicts if v["status"] != "ok" or v.get("tests_digest") != tests_digest}
 

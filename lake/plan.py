@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lake import bronze, calendar, code, date_maps, params, path_keys, released, windows
+from lake import active, bronze, calendar, code, date_maps, params, path_keys, released, windows
 from lake.commits import Partition, read_partitions
 
 
@@ -100,6 +100,11 @@ def dataset_folder(node: dict) -> str:
     return meta(node).get("folder") or f"{node['config']['schema']}/datasets/{node['alias']}"
 
 
+def dataset_dir(root: Path, node: dict) -> Path:
+    """Where a dataset stands now: its folder, or that of the version which readers see."""
+    return root / "lake" / active.folder(root, dataset_folder(node))
+
+
 def is_dataset(node: dict) -> bool:
     return node["resource_type"] == "model" and node["config"].get("materialized") == "dataset"
 
@@ -162,13 +167,13 @@ def plan(
     views, parents, sources, seeds = _lineage(node, graph)
     _check_reads(node, parents, sources)
     files = code.own_code(node, views, macros)
-    dataset_dir = root / "lake" / dataset_folder(node)
-    committed = read_partitions(dataset_dir)
+    folder = dataset_dir(root, node)
+    committed = read_partitions(folder)
     read = _parents(root, node, graph, parents)
     result = Plan(
         node=node,
-        dataset=dataset_folder(node),
-        dataset_dir=dataset_dir,
+        dataset=folder.relative_to(root / "lake").as_posix(),
+        dataset_dir=folder,
         code_files=files,
         code_digest=code.digest(files),
         parents=[(p.node, p.partitions) for p in read],
@@ -197,6 +202,13 @@ def plan(
                 continue
             step = _step(result, date, values, folder_params, read, bronzes, windowed, seeds)
             old = committed.get((folder_params, date))
+            if (
+                old
+                and not full_refresh
+                and old.commit.inputs == step.inputs
+                and "copied_from" in old.commit.extra
+            ):
+                continue  # of another version, by the code of its day, until something that it read changes
             if result.release:
                 step.kept = old
                 if old and not full_refresh and released.is_settled(old, step.build_key):
@@ -223,13 +235,13 @@ def _by_alias(graph: dict, alias: str) -> dict:
 
 def _parents(root: Path, node: dict, graph: dict, parents: list[dict]) -> list[_Parent]:
     """The datasets that are read, with their partitions; for a model by UTC date with the date maps, resolved."""
-    found = [_Parent(p, read_partitions(root / "lake" / dataset_folder(p))) for p in parents]
+    found = [_Parent(p, read_partitions(dataset_dir(root, p))) for p in parents]
     if not date_maps.is_by_utc_date(node):
         return found
     reads = date_maps.reads(node, graph)
     records: dict[str, list] = {}
     for alias in {alias for read in reads.values() for alias, _ in read.dates_of}:
-        held = read_partitions(root / "lake" / dataset_folder(_by_alias(graph, alias)))
+        held = read_partitions(dataset_dir(root, _by_alias(graph, alias)))
         records[alias] = [p.commit.indexes for p in held.values()]
     for parent in found:
         parent.read = reads.get(parent.node["alias"], date_maps.Read())

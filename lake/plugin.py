@@ -14,6 +14,7 @@ from dbt.adapters.factory import FACTORY
 from dbt_common.exceptions import DbtRuntimeError
 
 from lake import (
+    active,
     bronze,
     code,
     commits,
@@ -133,7 +134,7 @@ class Plugin(BasePlugin):
 
     def _view_sql(self, node: dict, found: dict | None = None) -> str:
         """SQL of a dataset's view over ``found``, by default the partitions that are committed now."""
-        folder = plan.dataset_folder(node)
+        folder = self._folder(node)
         partitions = [
             *(commits.read_partitions(self.root / "lake" / folder) if found is None else found).values()
         ]
@@ -141,9 +142,13 @@ class Plugin(BasePlugin):
         select = views.dataset_view(node, _partition_column(node), plan.per_params(node), partitions)
         return f"create or replace view {node['schema']}.{node['alias']} as {select}"
 
+    def _folder(self, node: dict) -> str:
+        """The folder below ``lake/`` of the version of a dataset that this run reads and builds."""
+        return active.folder(self.root, plan.dataset_folder(node))
+
     def _is_shown(self, node: dict, found: dict) -> bool:
         """True when this run has made the dataset's view over exactly these partitions."""
-        return self.shown.get(plan.dataset_folder(node)) == {path for p in found.values() for path in p.paths}
+        return self.shown.get(self._folder(node)) == {path for p in found.values() for path in p.paths}
 
     def _op_param_values(self, job: dict) -> None:
         """One parameter's value in every param set of the repository, by params digest: for the data tests."""
@@ -160,9 +165,9 @@ class Plugin(BasePlugin):
 
     def _op_plan(self, job: dict) -> None:
         node, graph = job["model"], job["graph"]
-        folder = plan.dataset_folder(node)
+        folder = self._folder(node)
         self.locks[node["unique_id"]] = locks = Locks(stage_dir(self.root))
-        locks.take(folder, map(plan.dataset_folder, plan.dataset_parents(node, graph)), LOCK_TIMEOUT_S)
+        locks.take(folder, map(self._folder, plan.dataset_parents(node, graph)), LOCK_TIMEOUT_S)
         for stray in stage_dir(self.root).glob(f"{node['alias']}@*.parquet"):
             stray.unlink()
         keyed.tidy(self.root / "lake" / folder)  # after a killed run; this one has made the views anew
@@ -329,7 +334,7 @@ class Plugin(BasePlugin):
         node = job["job"]["model"]
         if job["job"]["refusal"]:
             raise released.ReleasedError(job["job"]["refusal"])
-        found = commits.read_partitions(self.root / "lake" / plan.dataset_folder(node))
+        found = commits.read_partitions(plan.dataset_dir(self.root, node))
         if not self._is_shown(node, found):
             job["view_sql"] = self._view_sql(node, found)
         self._roll_up(node, job["job"]["version"])
@@ -391,6 +396,8 @@ class Plugin(BasePlugin):
             published = uid in self.run.published
             if not plan.is_dataset(node) or not (published or mine & (failed | passed)):
                 continue
+            if (siblings := active.building()) and plan.dataset_folder(node) not in siblings:
+                continue  # a verdict on siblings says nothing of the version that readers see
             if mine & failed:
                 names = sorted(graph["nodes"][test]["name"] for test in mine & failed)
                 self._mark(node, f"data tests failed: {', '.join(names)}", dates=self._read_by(mine & failed))
@@ -435,7 +442,7 @@ class Plugin(BasePlugin):
     ) -> None:
         """The verdict on the dates that its tests have read; what they said of others stands."""
         verdict = {"status": "failed" if error else "ok", "error": error, "tests_digest": tests_digest}
-        found = commits.read_partitions(self.root / "lake" / plan.dataset_folder(node))
+        found = commits.read_partitions(plan.dataset_dir(self.root, node))
         for partition in found.values():
             if dates is None or partition.commit.date in dates:
                 status = partition.status()

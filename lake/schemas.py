@@ -57,6 +57,9 @@ def schemas(words: Vocabulary) -> dict[str, Schema]:
         "dataset_status": _dataset_status(),
         "dataset_ancestry": _dataset_ancestry(),
         "dataset_rebuild": _dataset_rebuild(),
+        "dataset_active": _dataset_active(),
+        "backfill": _backfill(),
+        "backfill_diff": _backfill_diff(),
         "version_release": _version_release(),
         "version_archive": _version_archive(),
         "version_manifest": _version_manifest(words),
@@ -686,6 +689,86 @@ def _dataset_rebuild() -> Schema:
         "What came of computing a released date again",
         rf"{PARTITION}/_metadata/rebuild-{_HEX8}\.json",
         schema,
+    )
+
+
+def _dataset_active() -> Schema:
+    schema = _record(
+        record_version={"const": 1},
+        dataset=_pattern("silver/.+"),
+        version=SOME,
+        members=_list(_pattern("silver/.+"), minItems=1),
+        published=_list(SOME, minItems=1),
+        previous=SOME,
+        previous_kept_until=DATE,
+        swapped_at=INSTANT,
+    )
+    return _file(
+        "Which version of a dataset is read and built on", r"lake/silver/.+/_metadata/active\.json", schema
+    )
+
+
+def _backfill() -> Schema:
+    schema = {
+        **_record(
+            record_version={"const": 1},
+            dataset=_pattern(r"silver/.+_v\d+"),
+            version=SOME,
+            from_version=SOME,
+            start=DATE,
+            end=DATE,
+            state=_enum("building", "complete", "failed"),
+            problem=_or_null(TEXT),
+            members=_list(_pattern("silver/.+"), minItems=1),
+            made_at=INSTANT,
+        ),
+        "allOf": [_when("state", "complete", problem=NULL), _when("state", "failed", problem=TEXT)],
+    }
+    return _file(
+        "What a sibling version of a dataset was made of, and whether it is whole",
+        r"lake/silver/.+_v\d+/_metadata/backfill\.json",
+        schema,
+    )
+
+
+def _backfill_diff() -> Schema:
+    before_and_after = _list(_or_null(ANY_TEXT), minItems=2, maxItems=2)
+    row = _record(
+        key=_map(ANY_TEXT, SLUG),
+        change=_enum("added", "removed", "changed"),
+        columns=_map(before_and_after, SLUG),
+    )
+    dataset = _record(
+        dataset=_pattern("silver/.+"),
+        dates_compared=_list(DATE),
+        rows_before=COUNT,
+        rows_after=COUNT,
+        added=COUNT,
+        removed=COUNT,
+        changed=COUNT,
+        columns=_map(SOME, SLUG),
+        rows=_list(row),
+    )
+    whole = {"type": "integer"}
+    change = {"before": COUNT, "after": COUNT, "difference": whole}
+    money = _pattern(r"-?\d+(\.\d+)?")
+    pnl = _record(before=money, after=money, difference=money, null_before=COUNT, null_after=COUNT)
+    schema = _record(
+        record_version={"const": 1},
+        dataset=SLUG,
+        from_version=SOME,
+        to_version=SOME,
+        start=DATE,
+        end=DATE,
+        made_at=INSTANT,
+        datasets=_list(dataset),
+        status_transitions=_list(_record(before=_or_null(TEXT), after=_or_null(TEXT), rows=SOME)),
+        net_pnl=_or_null(pnl),
+        quarantine=_list(_record(rule=TEXT, **change)),
+        anomalies=_list(_record(code=TEXT, **change)),
+    )
+    return _file(
+        "What differs between two versions of a dataset", r"lake/silver/.+_v\d+/_metadata/diff\.json", schema
     )
 
 
