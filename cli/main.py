@@ -26,6 +26,7 @@ COMMANDS: Commands = {
     "experiments": ("cli.experiments", "List, show, compare and register experiments."),
     "training-sets": ("cli.training_sets", "Publish, list, show and verify training sets."),
     "train": ("cli.train", "Train on a gold table and write an experiment."),
+    "evaluate": ("cli.evaluate", "Backtest experiments and write the report."),
     "promote": ("cli.promote", "Make an experiment what serves, if every gate passes."),
     "rollback": ("cli.rollback", "Serve an earlier promotion again."),
     "run": ("cli.run", "Run a job of jobs.yaml: bronze-ingest, silver-transform, gold-features."),
