@@ -18,4 +18,4 @@ def model(dbt, session):
             "symbol, epoch_us(exchange_time) as exchange_us, cast(price as double) as price, quantity, is_buyer_maker"
         )
     )
-    return tape_flow(triggers.to_arrow_table(), trades.to_arrow_table())
+    return tape_flow(triggers.to_arrow_table(), trades.to_arrow_table()).drop_columns(["symbol"])
