@@ -1,7 +1,7 @@
 """`tickhouse train`: fit, evaluate and store one experiment, or a model of a published training set."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from tqdm import tqdm
@@ -35,6 +35,15 @@ def train(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of LightGBM; enters no result.")] = 1,
     notes: Annotated[str, typer.Option(help="A remark that is kept with the experiment.")] = "",
+    heads: Annotated[
+        str | None, typer.Option(help="Heads, with a comma between, or all; default tradeable_2,direction.")
+    ] = None,
+    ablation: Annotated[
+        str | None,
+        typer.Option(
+            help="Groups of features: mechanics, ta, full or level_only; default the version's own."
+        ),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Give up the result of a completed experiment.")
     ] = False,
@@ -45,9 +54,11 @@ def train(
 ) -> None:
     """Train LightGBM heads on a gold table and print them fold by fold beside what they must beat.
 
-    Columns: auc, pr and brier are the model's; _level is a model of the level group alone, _base the base
-    rate by level kind × direction × half hour, _prior the share of the class in the training part. skill is
-    1 − brier/brier_base; the intervals are 95 % over draws of whole sessions. An experiment that is up to
+    Columns: auc, pr, brier and mae are the model's, brier_cal after calibration; _level is a model of the
+    level group alone, _logit a logistic regression, _base the base rate (of strength, the median) by level
+    kind × direction × half hour, _prior that of the training part. skill is 1 − brier/brier_base, left what
+    the number of heads and stages tried leaves of it, saves 1 − mae/mae_base; top_5 is the precision of the
+    best 5 % of the rows; the intervals are 95 % over draws of whole sessions. An experiment that is up to
     date is not trained again.
 
     With the name of a training set a model of one of its published versions is trained instead and written to
@@ -62,8 +73,9 @@ def train(
     from ml import training  # noqa: PLC0415
 
     place = root.expanduser().resolve() if root else lake_root()
+    config = asked(version, heads, ablation)
     if dry_run:
-        state = training.outlook(place, version, experiment)
+        state = training.outlook(place, version, experiment, config=config)
         print_rows([{"experiment": experiment, "version": version, "state": state}], as_json=as_json)
         return
     with tqdm(desc="training", unit="fit", disable=None, leave=False) as bar:
@@ -77,15 +89,37 @@ def train(
             place,
             version,
             experiment,
+            config=config,
             num_threads=threads,
             replace=replace,
             notes=notes,
             on_progress=on_progress,
         )
     rows = report.rows()
-    print_rows(rows if as_json else [compact(row) for row in rows], as_json=as_json)
+    print_rows(rows if as_json else spoken([compact(row) for row in rows]), as_json=as_json)
     for line in report.remarks():
         say(line)
+
+
+def asked(version: str, heads: str | None, ablation: str | None) -> Any:
+    """The configuration of the options; what isn't given is the default."""
+    from ml import datasets, training  # noqa: PLC0415
+    from ml.heads import ALL_HEADS  # noqa: PLC0415
+
+    more = {}
+    if heads is not None:
+        more["heads"] = ALL_HEADS if heads == "all" else tuple(h.strip() for h in heads.split(","))
+    if ablation is None:
+        return training.Config(version=version, **more)
+    return training.Config.of_ablation(datasets.load_contract(version), ablation, **more)
+
+
+def spoken(rows: list[dict]) -> list[dict]:
+    """Rows without the columns that are empty in all of them: those of the other kind of head."""
+    kept = (
+        [k for k in rows[0] if k == "skipped" or any(row[k] not in ("-", "") for row in rows)] if rows else []
+    )
+    return [{k: row[k] for k in kept} for row in rows]
 
 
 def train_set(
@@ -133,17 +167,29 @@ def compact(row: dict) -> dict:
         "pos": row["positives"],
         "auc": number(row["roc_auc_model"]),
         "auc_level": number(row["roc_auc_level_only"]),
+        "auc_logit": number(row["roc_auc_logistic"]),
         "auc_base": number(row["roc_auc_base_rate"]),
         "pr": number(row["pr_auc_model"]),
         "pr_level": number(row["pr_auc_level_only"]),
         "pr_base": number(row["pr_auc_base_rate"]),
         "pr_prior": number(row["pr_auc_class_prior"]),
         "brier": number(row["brier_model"]),
+        "brier_cal": number(row["brier_calibrated"]),
         "brier_level": number(row["brier_level_only"]),
+        "brier_logit": number(row["brier_logistic"]),
         "brier_base": number(row["brier_base_rate"]),
         "brier_prior": number(row["brier_class_prior"]),
         "skill": number(row["brier_skill_base_rate"]),
         "auc_95": interval("roc_auc"),
         "skill_95": interval("brier_skill"),
+        "left": number(row["deflated_skill"]),
+        "ece": number(row["ece"]),
+        "top_5": number(row["precision_at_5"]),
+        "mae": number(row["mae_model"]),
+        "mae_level": number(row["mae_level_only"]),
+        "mae_base": number(row["mae_base_rate"]),
+        "mae_prior": number(row["mae_class_prior"]),
+        "saves": number(row["mae_skill_base_rate"]),
+        "saves_95": interval("mae_skill"),
         "skipped": row["skipped"] or "",
     }

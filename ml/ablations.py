@@ -8,8 +8,8 @@ from ml.datasets import Contract, DatasetError
 FULL, MECHANICS, TA, LEVEL_ONLY = "full", "mechanics", "ta", "level_only"
 # What a version's own features are called.
 OF_VERSION = {"v1.0_mechanics_only": MECHANICS, "v1.1_ta_only": TA, "v2.0_full_ensemble": FULL}
-# Of the newest version, beside the features of v1.1.
-TA_GROUPS = ("geometry", "mean_reversion", "confluence", "context")
+# Of the newest version, beside the features of v1.1; the context group is called after what it is the context of.
+TA_GROUPS = ("geometry", "mean_reversion", "confluence", "approach_context")
 VERSIONS = {ablation: version for version, ablation in OF_VERSION.items()}
 
 
