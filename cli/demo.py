@@ -41,6 +41,7 @@ def demo(
         "ingest": lambda: ingest(root),
         "build": lambda: build(root),
         "train": lambda: train(root, figures),
+        "evaluate": lambda: evaluate(root),
     }
     rows: list[dict[str, Any]] = []
     for name, step in steps.items():
@@ -155,3 +156,20 @@ def train(root: Path, figures: list[dict[str, Any]]) -> tuple[str, Path]:
         say(line)
     state = "trained" if report.state == "trained" else "up to date"
     return f"{report.metrics['rows']:,} rows, {report.experiment} {state}", report.path
+
+
+def evaluate(root: Path) -> tuple[str, Path]:
+    """Backtest the demo's experiment, unless it has been, and write the report."""
+    from ml import backtest, experiments, model_card  # noqa: PLC0415 (LightGBM and scikit-learn take a second)
+    from ml.report import facts, page  # noqa: PLC0415
+
+    stored = experiments.stored_of(root, "exp001")
+    with tqdm(desc="evaluate", unit="fold", disable=None, leave=False) as bar:
+        done = backtest.is_current(root, "exp001") or bool(
+            backtest.evaluate(root, "exp001", on_progress=lambda what, done, total: bar.update())
+        )
+    found = facts.gather(root, ["exp001"])
+    place = page.write(root, found)
+    model_card.write(root, found[0])
+    verdicts = "; ".join(f"{h.name}: {found[0].verdict(h)}" for h in found[0].heads[:2])
+    return (f"{stored.path.name} backtested, {verdicts}" if done else "nothing"), place

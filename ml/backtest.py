@@ -4,6 +4,7 @@ One file for each test session, ``lake/gold/evaluation/backtest_<date>.parquet``
 experiment, each by the model that would have been live. Source: spec/market.md 13.2.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ TICK_POINTS = 0.25
 COST_TICKS = 2  # one on each side
 LOCK_TIMEOUT_S = 600
 MS_NS = 1_000_000
+CODE = ("backtest.py", "walk.py", "ensemble.py", "retrieval.py", "calibration.py", "fitting.py", "heads.py")
+"""Everything that enters a backtest beside the experiment itself."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -88,7 +91,9 @@ def evaluate(
     rows = pa.concat_tables(
         [part for _, part in _priced(root, rows, param_set, stored.config["params_digest"])]
     )
+    _mark_path(root, stored).unlink(missing_ok=True)
     files = _publish(root, rows, experiments.parse_name(stored.path.name))
+    atomic.write_text(_mark_path(root, stored), _mark(stored))
     runs.write_run(
         root,
         run_id,
@@ -98,6 +103,13 @@ def evaluate(
         started_at=started_at,
     )
     return files
+
+
+def is_current(root: Path, experiment: str) -> bool:
+    """Whether a completed experiment was backtested since it was trained last, and with the code of now."""
+    stored = experiments.stored_of(root, experiments.entry_of(root, experiment)["id"])
+    mark = _mark_path(root, stored) if stored else None
+    return mark is not None and mark.is_file() and mark.read_text() == _mark(stored)
 
 
 def read(root: Path, experiment: str | None = None) -> pa.Table:
@@ -113,6 +125,16 @@ def read(root: Path, experiment: str | None = None) -> pa.Table:
             f"{FOLDER} held no backtest, expected one file a test session; run `tickhouse evaluate` on an experiment"
         )
     return pa.concat_tables(tables)
+
+
+def _mark(stored: experiments.Stored) -> str:
+    """What a backtest follows from: the experiment's model, and the code of the walk."""
+    code = "".join(atomic.sha256_file(Path(__file__).with_name(name)) for name in CODE)
+    return hashlib.sha256((stored.metrics["artifact"]["sha256"] + code).encode()).hexdigest() + "\n"
+
+
+def _mark_path(root: Path, stored: experiments.Stored) -> Path:
+    return root / FOLDER / f"._made-{experiments.parse_name(stored.path.name)}"
 
 
 def _with_names(rows: pa.Table, experiment: str, stage: str, run_id: str) -> pa.Table:

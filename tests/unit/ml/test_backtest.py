@@ -215,7 +215,10 @@ def _by_date(root: Path) -> dict:
 
 
 def test_files_hold_every_experiment_once(root: Path) -> None:
+    assert not backtest.is_current(root, "exp001")
     files = backtest.evaluate(root, "exp001", contract=contract())
+    assert backtest.is_current(root, "exp001")
+    assert not backtest.is_current(root, "exp002")
     tested = {f.stem.partition("_")[2] for f in files}
     assert tested == set(datasets.session_dates(backtest.read(root)).tolist())
     alone = backtest.read(root)
