@@ -39,6 +39,7 @@ compared as (
         ) as repeats_at,
         min(case when event_type = 'EXECUTION_SUBMITTED' then occurred_at end) over so_far as submitted_at,
         min(case when state_event = 'BLOCKED' then occurred_at end) over so_far as blocked_at,
+        min(case when state_event = 'BLOCKED' then available_at end) over so_far as blocked_available_at,
         min(case when event_type = 'EXECUTED' then available_at end) over (
             partition by client_id, execution_token
             order by occurred_at
@@ -68,11 +69,14 @@ select
     -- time
     occurred_at,
     available_at,
-    case when event_type = 'FAILED' then executed_available_at end as unusable_from
+    -- of a failure: when it became known that a fill makes up for it, or that a guardrail had refused before any order
+    case
+        when event_type = 'EXECUTED' then null
+        when blocked_at is null or submitted_at <= blocked_at then executed_available_at
+        else least(executed_available_at, blocked_available_at)
+    end as unusable_from
 from compared
 where
     event_type in ('FAILED', 'EXECUTED')
     and (repeats_at is null or repeats_at < occurred_at - interval '12 hours')
-    -- A failure of what a guardrail had refused before any order was submitted is none.
-    and (event_type = 'EXECUTED' or blocked_at is null or coalesce(submitted_at <= blocked_at, false))
     and {{ is_built_date('cast(occurred_at as date)') }}
