@@ -100,7 +100,8 @@ def _models(project_dir: Path) -> Iterator[Dataset]:
         for model in _read(path).get("models", []):
             if model["name"].startswith(("stg_", "int_")) or _access(model) == "private":
                 continue
-            if inherited.get("schema", layer) != layer:  # `analytics` and `monitoring`: views for people
+            schema = _schema(path.parent / f"{model['name']}.sql", model, inherited.get("schema", layer))
+            if schema != layer:  # `analytics` and `monitoring`: views for people
                 continue
             for version in contracts.of_versions(model):
                 meta = inherited["meta"] | version["config"]["meta"]
