@@ -1,6 +1,6 @@
-"""A simulated bot from its files to the training sets: what was planted is what is found, row by row and count by count.
+"""A simulated bot from its files to the training sets: what was planted is what is found, row by row, count by count.
 
-The truth is the simulator's own plan; nothing of it was read by a loader or a model. Source: spec/execution.md 10, 11.1.
+The truth is the simulator's own plan; no loader and no model reads it. Source: spec/execution.md 10, 11.1.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ MEAN = 2e-8  # a mean or a sum of products rounds once in a double here, in deci
 
 @dataclass
 class World:
-    """One lake with everything built, and the truth beside it: ``con`` sees both, ``counts`` are those of truth.json."""
+    """One lake with everything built, and its truth: ``con`` sees both, ``counts`` are those of truth.json."""
 
     root: Path
     out: Path
@@ -205,13 +205,11 @@ def test_a_slip_of_exactly_fifty_percent_is_legal(world: World):
 
 def test_another_row_under_a_known_event_id_is_a_conflict(world: World, tmp_path: Path):
     """In a lake of its own: a conflict fails its data test, as it should. Source: spec/execution.md 3.1."""
-    first = sorted((world.out / "events" / "events").glob("*.ndjson"))
     with unsynced():
         ingest_ndjson(tmp_path, "events", str(world.out / "events" / "events" / "*.ndjson"), max_bad=0.2)
         ingest_ndjson(tmp_path, "events", str(world.out / "conflict" / "*.ndjson"))
     outcome = repository_project().run(tmp_path, "run", "--select", "+replay_anomalies")
     assert outcome.ok, outcome
-    assert first
     with duckdb.connect(str(tmp_path / "lake.duckdb"), read_only=True) as con:
         (found,) = con.execute(
             "select count(*) from silver.replay_anomalies where anomaly_code = 'KEY_HASH_CONFLICT'"
@@ -221,24 +219,31 @@ def test_another_row_under_a_known_event_id_is_a_conflict(world: World, tmp_path
 
 # -- counts that the models tell by themselves -----------------------------------------------------------------------
 
+ANOMALIES = {
+    "null-event-seq": "NULL_SEQ", "duplicate-report": "DUPLICATE_EVENT", "stream-gap": "SEQ_GAP",
+    "late-fill-after-failure": "LATE_FILL_AFTER_FAILURE", "late-fill-after-block": "LATE_FILL_AFTER_BLOCK",
+    "failure-after-fill": "CONFLICTING_TERMINAL",
+}  # fmt: skip
+RULES = {
+    "slippage-beyond": "SLIPPAGE_RANGE", "executed-without-fill": "EXECUTED_NO_FILL", "wrong-time-order": "TIME_ORDER",
+    "nonpositive-price": "NONPOSITIVE", "tenant-mismatch": "TENANT_MISMATCH",
+}  # fmt: skip
 DETECTED = {
     "duplicate-delivery": "select sum(landed_rows - 1) from silver.stg_execution__stop_events",
-    "null-event-seq": "select count(*) from silver.replay_anomalies where anomaly_code = 'NULL_SEQ'",
-    "duplicate-report": "select count(*) from silver.replay_anomalies where anomaly_code = 'DUPLICATE_EVENT'",
-    "stream-gap": "select count(*) from silver.replay_anomalies where anomaly_code = 'SEQ_GAP'",
     "midnight-crossing": "select count(*) from decided where cast(executed_at as date) > cast(triggered_at as date)",
-    "late-fill-after-failure": "select count(*) from silver.replay_anomalies where anomaly_code = 'LATE_FILL_AFTER_FAILURE'",
-    "late-fill-after-block": "select count(*) from silver.replay_anomalies where anomaly_code = 'LATE_FILL_AFTER_BLOCK'",
-    "failure-after-fill": "select count(*) from silver.replay_anomalies where anomaly_code = 'CONFLICTING_TERMINAL'",
     "lone-failed": "select count(*) from silver.stop_executions where status = 'FAILED' and triggered_at is null",
-    "slippage-beyond": "select count(*) from silver.stop_executions_quarantine where list_contains(failed_rules, 'SLIPPAGE_RANGE')",
-    "executed-without-fill": "select count(*) from silver.stop_executions_quarantine where list_contains(failed_rules, 'EXECUTED_NO_FILL')",
-    "wrong-time-order": "select count(*) from silver.stop_executions_quarantine where list_contains(failed_rules, 'TIME_ORDER')",
-    "nonpositive-price": "select count(*) from silver.stop_executions_quarantine where list_contains(failed_rules, 'NONPOSITIVE')",
-    "tenant-mismatch": "select count(distinct execution_token) from silver.stop_executions_quarantine where list_contains(failed_rules, 'TENANT_MISMATCH')",
     "partial-fills": "select count(*) from (select client_id, execution_token from silver.stg_execution__stop_events "
     "where event_type = 'EXECUTED' group by all having count(distinct trade_ids) > 1)",
-}  # fmt: skip
+    "order-mismatch": "select count(*) from monitoring.order_reconciliation where is_break",
+    "unpriced-fee": "select count(*) from silver.fills where list_contains(quality_flags, 'FEE_UNPRICED')",
+}
+for _fault, _code in ANOMALIES.items():
+    DETECTED[_fault] = f"select count(*) from silver.replay_anomalies where anomaly_code = '{_code}'"
+for _fault, _rule in RULES.items():
+    DETECTED[_fault] = (
+        "select count(distinct execution_token) from silver.stop_executions_quarantine "
+        f"where list_contains(failed_rules, '{_rule}')"
+    )
 
 
 @pytest.mark.parametrize("fault", DETECTED)
@@ -297,6 +302,102 @@ def test_portfolios_equal_the_truth(world: World):
     assert world.strangers("silver.portfolio_snapshots", "truth_portfolio", keys) == []
     assert world.differences("silver.portfolio_snapshots", "truth_portfolio", keys, PORTFOLIO) == []
     assert world.one("select count(*) from silver.portfolio_snapshots where not is_complete") > 0
+
+
+OPERATIONS = (
+    "strategy_id", "symbol", "side", "account_type", "status", "leverage", "opened_at", "closed_at",
+    "entry_order_count", "exit_order_count", "planned_quantity", "stop_price", "target_price", "entry_quantity",
+    "exit_quantity", "remaining_quantity", "dust_quantity", "max_position_notional", "avg_entry_price",
+    "avg_exit_price", "initial_risk_quote", "stop_distance_pct", "gross_pnl", "gross_pnl_fifo", "fees_quote",
+    "interest_quote", "net_pnl", "return_pct", "r_multiple", "mae_pct", "mfe_pct", "exit_reason",
+)  # fmt: skip
+
+
+def test_operations_equal_the_truth(world: World):
+    keys = ("client_id", "operation_id")
+    assert world.strangers("silver.operations", "truth_operations", keys) == []
+    assert world.differences("silver.operations", "truth_operations", keys, dict.fromkeys(OPERATIONS)) == []
+    statuses = world.pairs("select status, count(*) from silver.operations group by 1")
+    assert set(statuses) == {"PLANNED", "ACTIVE", "CLOSED", "CANCELLED"}
+    differs = "select count(*) from truth_operations as t join silver.operations as m using (client_id, operation_id)"
+    assert world.one(f"{differs} where m.reconciled <> t.is_reconciled") == 0
+
+
+# -- gold ------------------------------------------------------------------------------------------------------------
+
+FEATURES = (
+    "stop_distance_pct", "time_to_trigger_sec", "time_in_position_sec", "volatility_15m", "volume_24h",
+    "volume_24h_base", "hour_of_day", "day_of_week", "consecutive_failures_1h",
+)  # fmt: skip
+SLIPPAGE_FEATURES = (
+    "side", "trigger_type", "source", "order_notional_quote", "detection_gap_pct",
+)  # fmt: skip
+LABELS = (
+    "execution_success", "slippage_breach", "slippage_breach_0p1", "slippage_breach_0p5", "slippage_breach_1p0",
+)  # fmt: skip
+ACCEPTED = "(from truth_features where not is_quarantined)"
+
+
+def test_features_equal_the_truth(world: World):
+    assert world.strangers("silver.feat_stop_triggers", ACCEPTED, TOKEN) == []
+    assert world.differences("silver.feat_stop_triggers", ACCEPTED, TOKEN, dict.fromkeys(FEATURES)) == []
+    more = dict.fromkeys(SLIPPAGE_FEATURES) | {
+        "order_qty_to_median_1m_volume": 1e-9,
+        "last_minute_return_closing": 1e-12,
+    }
+    assert world.differences("silver.feat_stop_slippage", ACCEPTED, TOKEN, more) == []
+    assert world.one(f"select count(*) from {ACCEPTED} where volume_24h is not null") > 50
+    assert world.one(f"select count(*) from {ACCEPTED} where consecutive_failures_1h > 1") > 0
+
+
+def test_labels_equal_the_truth_of_all_that_are_old_enough(world: World):
+    world.con.execute(
+        "create or replace temp view samples as select e.client_id, e.execution_token, c.excluded_reason, "
+        "unnest(c.label) from gold.stop_outcome_candidates as c join silver.stop_executions as e "
+        "on c.client_id = e.client_id and c.metadata.execution_id = e.execution_id where c.excluded_reason is null"
+    )
+    assert world.differences("samples", ACCEPTED, TOKEN, dict.fromkeys(LABELS)) == []
+    assert world.differences("samples", ACCEPTED, TOKEN, {"execution_time_sec": 0.0005}) == []
+    old = f"as_of <= timestamptz '2024-12-01 00:00:00+00' + interval '{DAYS - 1} days'"
+    wanted = f"status in ('EXECUTED', 'FAILED') or (status in ('PENDING', 'SUBMITTED') and {old})"
+    samples = world.one("select count(*) from samples")
+    assert samples == world.one(f"select count(*) from {ACCEPTED} where {wanted}") > 100
+
+
+def test_what_is_left_out_is_left_out_for_its_reason(world: World):
+    reasons = world.pairs("select excluded_reason, count(*) from gold.stop_outcome_candidates group by 1")
+    assert reasons["QUARANTINED"] == world.counts["executions"]["quarantined"]
+    assert reasons["BLOCKED"] == world.counts["statuses"]["BLOCKED"]
+    assert reasons["NO_TRIGGER_TIME"] == world.counts["planted"]["lone-failed"]
+
+
+def test_the_canary_is_in_no_relation_of_silver_or_gold(world: World):
+    """The key stands in the payloads that bronze keeps, and nowhere after. Source: spec/execution.md 5.2."""
+    assert world.one("select count(*) from bronze.events where payload_json like '%canary_outcome%'") > 0
+    names = "select count(*) from information_schema.columns where table_schema in ('silver', 'gold') and {}"
+    assert world.one(names.format("column_name ilike '%canary%'")) == 0
+    assert world.one(names.format("table_name not like 'stg%' and column_name = 'payload_json'")) == 0
+
+
+def test_the_canary_tenant_and_its_symbol_are_never_anybody_elses(world: World):
+    """Source: spec/execution.md 8.3."""
+    both = world.con.execute(
+        "select table_schema || '.' || table_name as name from information_schema.columns "
+        "where table_schema in ('silver', 'gold') and column_name in ('client_id', 'symbol') "
+        "group by all having count(distinct column_name) = 2"
+    ).fetchall()
+    checked = 0
+    for (name,) in both:
+        rows = world.one(
+            f"select count(*) from {name} where (client_id = 999) <> (symbol = 'CANARYUSDC') "
+            "and symbol not in ('BNBUSDC', 'USDCUSDC', '') and client_id <> 0"
+        )
+        # The event that another client sent with a token of ours is quarantined with its symbol.
+        assert rows <= (
+            world.counts["planted"]["tenant-mismatch"] if "quarantine" in name or "stg_" in name else 0
+        ), name
+        checked += 1
+    assert checked > 10
 
 
 def test_data_is_known_through_the_end(world: World):
