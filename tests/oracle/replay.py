@@ -109,7 +109,7 @@ def _first_landings(landed: list[dict]) -> tuple[list[dict], set]:
         by_id[event["event_id"]].append(event)
     kept, conflicts = [], set()
     for event_id, copies in by_id.items():
-        kept.append(min(copies, key=lambda e: (e["loaded_at"], e["row_hash"])))
+        kept.append(min(copies, key=lambda e: (e["loaded_at"], e["row_hash"], e["ingested_at"])))
         if len({e["row_hash"] for e in copies}) > 1:
             conflicts.add(event_id)
     return kept, conflicts

@@ -49,7 +49,7 @@ numbered as (
         keys as (partition by landed.date, landed.event_id),
         arrivals as (
             partition by landed.date, landed.event_id
-            order by landed.loaded_at, landed.row_hash, landed.source_file
+            order by landed.loaded_at, landed.row_hash, landed.ingested_at, landed.source_file
         )
 
 ),
