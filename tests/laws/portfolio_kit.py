@@ -69,3 +69,36 @@ def movement(
         "category": "EXTERNAL", "source": "test", "description": "", "created_at": time, "executed_at": time,
         "ingested_at": time, **other,
     }  # fmt: skip
+
+
+def operation(client_id: int, operation_id: int, symbol: str, side: str, time: datetime) -> dict:
+    return {
+        "operation_id": operation_id, "client_id": client_id, "strategy_id": 1, "symbol": symbol, "side": side,
+        "account_type": "SPOT", "status": "ACTIVE", "created_at": time, "updated_at": time,
+    }  # fmt: skip
+
+
+def fill(
+    client_id: int,
+    operation_id: int,
+    symbol: str,
+    side: str,
+    time: datetime,
+    price: str,
+    quantity: str,
+    **other: object,
+) -> tuple[dict, dict]:
+    """An own fill with an order of its own, and the movement of the ledger that names order and operation."""
+    number = next(_numbers)
+    base, quote = next((s["base_asset"], s["quote_asset"]) for s in SYMBOLS if s["symbol"] == symbol)
+    value = round(Decimal(price) * Decimal(quantity), 8)
+    own = {
+        "client_id": client_id, "account_type": "SPOT", "symbol": symbol, "trade_id": number, "order_id": str(number),
+        "price": price, "quantity": quantity, "quote_quantity": value, "commission": 0, "commission_asset": quote,
+        "exchange_time": time, "side": side, **other,
+    }  # fmt: skip
+    traded = movement(
+        client_id, f"SPOT_{side}", time, base, quantity, category="TRADING", symbol=symbol, price=price,
+        total_value=value, side=side, binance_order_id=str(number), related_operation_id=operation_id,
+    )  # fmt: skip
+    return own, traded

@@ -7,9 +7,10 @@ from decimal import Decimal
 import pytest
 
 from tests.e2e.execution import ExecutionPipeline
-from tests.laws.portfolio_kit import PAIRS, closes_of, kline, movement, snapshot
+from tests.laws.portfolio_kit import PAIRS, SYMBOLS, closes_of, fill, kline, movement, operation, snapshot
 from tests.oracle import portfolio, worlds
 
+STEPS = {s["symbol"]: Decimal(s["step_size"]) for s in SYMBOLS}
 START = datetime(2024, 12, 1, tzinfo=UTC)
 BALANCE = (
     "free",
@@ -24,7 +25,7 @@ BALANCE = (
 )
 SUMS = (
     "total_equity_quote", "total_equity_btc", "spot_value", "margin_net_value", "margin_debt", "margin_level_min",
-    "margin_band", "net_external_flow_since_prev", "twr_period_return", "drawdown_pct", "unpriced_assets",
+    "margin_band", "net_external_flow_since_prev", "drawdown_pct", "unpriced_assets",
     "is_complete", "quality_flags",
 )  # fmt: skip
 
@@ -41,7 +42,7 @@ def amount(rng: random.Random, largest: int = 10) -> str:
 def random_snapshot(rng: random.Random, client_id: int, time: datetime) -> dict:
     """A flat one or a list, sometimes with parts missing; stored at once or days later."""
     late = timedelta(seconds=rng.choice((0, 1, 3_600, 200_000)))
-    if rng.random() < 0.3:
+    if rng.random() < 0.4:
         columns = ("spot_btc", *(f"margin_{a}_{b}" for a in ("btc", "usdc") for b in ("free", "borrowed")))
         flat = {name: amount(rng, 3) for name in columns if rng.random() < 0.9}
         flat["spot_usdc"] = amount(rng, 500)
@@ -70,6 +71,38 @@ def random_snapshot(rng: random.Random, client_id: int, time: datetime) -> dict:
     return snapshot(client_id, time, late=late, balances=held)
 
 
+def random_operations(
+    rng: random.Random, client_id: int, closes: dict
+) -> tuple[list[dict], list[dict], list[dict]]:
+    """Operations that are scaled in and out, some closed, some with dust, one sold beyond what it had."""
+    operations, trades, ledger = [], [], []
+    for number in range(rng.randrange(2, 6)):
+        symbol, side = rng.choice(("BTCUSDC", "BTCUSDC", "ETHUSDC", "ETHBTC")), rng.choice(("BUY", "SELL"))
+        operation_id, time = 100 * client_id + number, START + timedelta(seconds=rng.randrange(3 * 86_400))
+        operations.append(operation(client_id, operation_id, symbol, side, time))
+        held = Decimal(0)
+        for _ in range(rng.randrange(1, 7)):
+            is_entry = held <= 0 or rng.random() < 0.4
+            quantity = Decimal(rng.randrange(1, 10**8)).scaleb(-8)
+            if not is_entry:
+                quantity = rng.choice((held, min(quantity, held), held - Decimal("0.00001"), held * 2))
+            if quantity <= 0:
+                continue
+            own, traded = fill(
+                client_id, operation_id, symbol, side if is_entry else {"BUY": "SELL", "SELL": "BUY"}[side], time,
+                str(Decimal(rng.randrange(10**6, 10**9)).scaleb(-4)), str(quantity),
+            )  # fmt: skip
+            if rng.random() < 0.3:
+                own |= {"commission": "0.00000100", "commission_asset": symbol[:3]}
+            trades.append(own)
+            ledger.append(traded)
+            held += quantity if is_entry else -quantity
+            time += timedelta(seconds=rng.choice((0, 1, 600, 86_400)))
+    if trades and rng.random() < 0.5:  # a snapshot of the very instant
+        closes[client_id] = rng.choice(trades)["exchange_time"]
+    return operations, trades, ledger
+
+
 def random_world(rng: random.Random) -> dict:
     """Three clients over some days, snapshots of two of them at the same instants; prices come and go."""
     klines = []
@@ -78,15 +111,19 @@ def random_world(rng: random.Random) -> dict:
         while minute < START + timedelta(days=4):
             close = max(close * (1 + rng.gauss(0, 0.01)), 1)
             klines.append(kline(symbol, minute, str(round(close, 2))))
-            minute += timedelta(minutes=rng.choice((1, 7, 30, 59) if rng.random() < 0.97 else (70, 300)))
+            minute += timedelta(minutes=rng.choice((1, 7, 30, 59) if rng.random() < 0.95 else (70, 300)))
     times = sorted(START + timedelta(seconds=rng.randrange(4 * 86_400)) for _ in range(8))
     times += [START + timedelta(minutes=rng.randrange(5_000)) for _ in range(3)]
-    snapshots, ledger = [], []
+    snapshots, ledger, operations, trades = [], [], [], []
+    instants: dict[int, datetime] = {}
+    for client_id in (1, 999):
+        found = random_operations(rng, client_id, instants)
+        operations, trades, ledger = operations + found[0], trades + found[1], ledger + found[2]
     for client_id in (1, 2, 999):
         own = (
             set(times) if client_id != 999 else {START + timedelta(hours=rng.randrange(96)) for _ in range(6)}
         )
-        for time in sorted(own):
+        for time in sorted({*own, *([instants[client_id]] if client_id in instants else [])}):
             found = random_snapshot(rng, client_id, time)
             snapshots.append(found)
             if rng.random() < 0.2:  # stored once more, another day: the first landing counts
@@ -105,7 +142,34 @@ def random_world(rng: random.Random) -> dict:
                 status = rng.choice(("PENDING", "FAILED", "CANCELLED", "PARTIALLY_FILLED"))
             asset = rng.choice(("USDC", "USDC", "USDC", "BTC", "XYZ") if rng.random() < 0.4 else ("USDC",))
             ledger.append(movement(client_id, kind, time, asset, amount(rng, 50), status=status))
-    return {"klines": klines, "balance_snapshots": snapshots, "orders": ledger}
+    return {
+        "klines": klines,
+        "balance_snapshots": snapshots,
+        "orders": ledger,
+        "operations": operations,
+        "trades": trades,
+    }
+
+
+def with_sides(world: dict, client_id: int) -> list[dict]:
+    """The fills of a client as the oracle wants them: with their operation and its side."""
+    orders = {
+        m["binance_order_id"]: m["related_operation_id"] for m in world["orders"] if m.get("binance_order_id")
+    }
+    sides = {o["operation_id"]: o["side"] for o in world["operations"]}
+    assets = {s["symbol"]: s for s in SYMBOLS}
+    return [
+        {
+            **assets[t["symbol"]],
+            **t,
+            **{n: Decimal(t[n]) for n in ("price", "quantity", "commission")},
+            "operation_id": orders[t["order_id"]],
+            "is_long": sides[orders[t["order_id"]]] == "BUY",
+            "is_entry": sides[orders[t["order_id"]]] == t["side"],
+        }
+        for t in world["trades"]
+        if t["client_id"] == client_id
+    ]
 
 
 def first_landings(snapshots: list[dict]) -> list[dict]:
@@ -150,10 +214,17 @@ def test_balances_and_portfolios_equal_the_oracle(pipeline, seed):
             m | {"event_time": m["executed_at"]} for m in world["orders"] if m["client_id"] == client_id
         ]
         rows = portfolio.portfolios(own, ledger, prices)
-        for row in rows:
+        fills = with_sides(world, client_id)
+        for row, one_snapshot in zip(rows, sorted(own, key=lambda s: s["snapshot_time"]), strict=True):
             one = found[client_id, row["snapshot_time"]]
+            profit = portfolio.unrealized(fills, row["snapshot_time"], prices.beside(one_snapshot), STEPS)
+            assert one["unrealized_pnl"] == profit
+            row["quality_flags"] = sorted(row["quality_flags"] + ["UNREALIZED_UNPRICED"] * (profit is None))
             assert {n: one[n] for n in SUMS} == {n: row[n] for n in SUMS}, row["snapshot_time"]
-            index = row["index"]
+            period, index = row["twr_period_return"], row["index"]
+            assert one["twr_period_return"] == (
+                period if period is None else pytest.approx(period, rel=Decimal("1e-13"))
+            )
             assert one["twr_index"] == (
                 None if index is None else pytest.approx(float(index), rel=1e-12, abs=1e-300)
             )
@@ -170,7 +241,7 @@ def test_balances_and_portfolios_equal_the_oracle(pipeline, seed):
 
 
 def test_worlds_have_what_the_laws_are_about():
-    flags, bands, returns, falls = set(), set(), 0, 0
+    flags, bands, returns, falls, profits = set(), set(), 0, 0, []
     for seed in range(6):
         world = random_world(worlds.seeded(seed))
         prices = portfolio.Prices(closes_of(world["klines"]), PAIRS)
@@ -184,6 +255,8 @@ def test_worlds_have_what_the_laws_are_about():
                 bands.add(row["margin_band"])
                 returns += row["twr_period_return"] is not None
                 falls += (row["drawdown_pct"] or 0) < 0
+            fills = with_sides(world, client_id)
+            profits += [portfolio.unrealized(fills, s["snapshot_time"], prices.beside(s), STEPS) for s in own]
             flags |= {f for s in own for r in portfolio.valued(s, prices) for f in r["quality_flags"]}
     assert flags == {
         "FLOW_UNPRICED", "INCOMPLETE", "MARGIN_LEVEL_UNKNOWN", "NO_EQUITY_BEFORE", "BALANCE_UNKNOWN",
@@ -191,3 +264,5 @@ def test_worlds_have_what_the_laws_are_about():
     }  # fmt: skip
     assert {"SAFE", "DANGER", None} <= bands
     assert min(returns, falls) > 10
+    assert sum(p is None for p in profits) > 3
+    assert sum(p is not None and p != 0 for p in profits) > 3

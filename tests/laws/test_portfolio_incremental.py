@@ -17,6 +17,7 @@ from tests.laws.test_portfolio_equals_oracle import START, random_world
 from tests.oracle import worlds
 
 SELECT = ("+portfolio_performance", "agg_trade_gaps")
+ROW_TIMES = {"klines": "open_time", "agg_trades": "exchange_time", "trades": "exchange_time"}
 CUT = START + timedelta(days=2, hours=7)
 
 
@@ -41,7 +42,7 @@ def world() -> dict[str, list[dict]]:
 
 
 def stored_at(source: str, row: dict):
-    return row[{"klines": "open_time", "agg_trades": "exchange_time"}.get(source, "created_at")]
+    return row[ROW_TIMES.get(source, "created_at")]
 
 
 def land(root: Path, rows: dict[str, list[dict]], name: str) -> None:

@@ -56,6 +56,15 @@ class Prices:
             return None
         return ended[-1][1], ended[-1][0]
 
+    def beside(self, snapshot: Mapping) -> "Prices":
+        """These and, for the flat form, the price of bitcoin that the snapshot brings, where there is no other."""
+        own = Decimal(str(snapshot.get("btc_price") or 0))
+        if snapshot.get("balances") is not None or own <= 0 or self.at("BTC", snapshot["snapshot_time"]):
+            return self
+        bars = {(s, t): c for s, of_one in self.of_symbol.items() for t, c in of_one}
+        bars[self.pairs["BTC", self.quote], snapshot["snapshot_time"]] = own
+        return Prices(bars, self.pairs, self.quote)
+
 
 def holdings(snapshot: Mapping) -> list[dict]:
     """Rows of one snapshot: account_type, symbol, asset, free, locked, borrowed, interest, unknown_parts."""
@@ -197,7 +206,8 @@ def margin_level(rows: Iterable[dict]) -> dict:
         return {"margin_level_min": None, "margin_band": None, "margin_level_unknown": None in levels}
     least = min(levels)
     band = next((name for bound, name in BANDS if least >= bound), "DANGER")
-    return {"margin_level_min": cast(least, 4), "margin_band": band, "margin_level_unknown": False}
+    level = min(cast(least, 4), Decimal("999999.9999"))  # of a debt of nearly nothing the end of the type
+    return {"margin_level_min": level, "margin_band": band, "margin_level_unknown": False}
 
 
 def portfolios(snapshots: Iterable[Mapping], ledger: Iterable[Mapping], prices: Prices) -> list[dict]:
@@ -265,7 +275,7 @@ def unrealized(
     """Σ of the operations open at ``time``: their fills up to then, cost by moving average, at the same prices.
 
     A fill: operation_id, symbol, base_asset, quote_asset, is_long, is_entry, price, quantity, commission,
-    commission_asset, exchange_time, trade_id.
+    commission_asset, exchange_time, trade_id. Closed is what has sold something back and holds no more than dust.
     """
     operations = defaultdict(list)
     for fill in fills:
@@ -275,9 +285,10 @@ def unrealized(
     for of_one in operations.values():
         of_one.sort(key=lambda f: (f["exchange_time"], f["trade_id"]))
         first = of_one[0]
-        cost = held = Decimal(0)
+        cost = held = position = Decimal(0)
         dust = steps.get(first["symbol"], Decimal(0))
         for fill in of_one:
+            position += fill["quantity"] if fill["is_entry"] else -fill["quantity"]
             if fill["commission_asset"] == fill["base_asset"]:
                 dust += fill["commission"]
             if fill["is_entry"]:
@@ -286,7 +297,7 @@ def unrealized(
             sold = min(fill["quantity"], held)
             cost -= cost if sold == held else cast(cost * sold / held, 8)
             held -= sold
-        if held <= dust:
+        if position <= dust and not all(f["is_entry"] for f in of_one):
             continue
         base, quote = prices.at(first["base_asset"], time), prices.at(first["quote_asset"], time)
         if base is None or quote is None:
