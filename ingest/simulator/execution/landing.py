@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from ingest.binance.load import ingest_files
 from ingest.binance.report import Options
 from ingest.binance.report import Report as BinanceReport
 from ingest.ndjson import NdjsonReport, ingest_ndjson
+from ingest.window_schema import WINDOW_SCHEMAS
+from ingest.window_seal import seal_through
 
 DATASETS = ("events", "orders", "operations", "balance_snapshots")
 # A simulated file may be so small that one bad line is more than a hundredth of it.
@@ -33,11 +36,17 @@ class Landed:
 
 
 def land_simulated(
-    root: Path, out: Path, *, environment: str = "prod", progress: Callable[[str], None] = lambda _: None
+    root: Path,
+    out: Path,
+    *,
+    environment: str = "prod",
+    sealed_through: datetime | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Landed:
     """Land the files below ``out`` into the lake under ``root``; what is landed already is a no-op.
 
-    Windows seal as they always do, so that the late file meets sealed ones. ``progress`` is called with each folder.
+    Windows seal as they always do, so that the late file meets sealed ones; at the end all that end at or before
+    ``sealed_through`` are sealed. ``progress`` is called with each folder.
     """
     landed = Landed()
     for dataset in DATASETS:
@@ -64,4 +73,7 @@ def land_simulated(
         landed.binance.append(
             (dataset, ingest_files(root, dataset, globs, Options(environment=environment, market="spot")))
         )
+    if sealed_through is not None:
+        for dataset in WINDOW_SCHEMAS:
+            seal_through(root, dataset, sealed_through)
     return landed
