@@ -217,14 +217,17 @@ def _call(root: Path, words: tuple[str, ...], deadline: float) -> int | None:
 
 
 def _program(words: tuple[str, ...]) -> list[str]:
-    """The programs of this environment, wherever the call comes from."""
+    """The programs of this environment, wherever the call comes from.
+
+    A step runs in the data root, whose folder `lake` must not be taken for the package: so Python gets `-P`.
+    """
     match words[0]:
         case "tickhouse":
-            return [sys.executable, "-m", "cli.main", *words[1:]]
+            return [str(Path(sys.executable).with_name("tickhouse")), *words[1:]]
         case "dbt":
             return [str(Path(sys.executable).with_name("dbt")), "--quiet", *words[1:]]
         case _:
-            return [sys.executable, *words[1:]]
+            return [sys.executable, "-P", *words[1:]]
 
 
 @contextlib.contextmanager

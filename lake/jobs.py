@@ -102,7 +102,8 @@ def steps(job: Job, root: Path, now: datetime) -> list[Step]:
         if line == SOURCES:
             found += sources(root / SOURCES_FILE)
         else:
-            found.append(Step(tuple(shlex.split(line.replace("{sealed}", sealed_through(now))))))
+            words = shlex.split(line.replace("{sealed}", sealed_through(now)))
+            found.append(Step(tuple(word.replace("{project}", str(PROJECT_DIR)) for word in words)))
     return found
 
 
