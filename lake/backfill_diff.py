@@ -130,8 +130,8 @@ def _net_pnl(con: Any) -> dict[str, Any]:
 def _counts(con: Any, name: str, expression: str) -> list[dict[str, Any]]:
     rows = con.execute(
         f"with b as (select {expression} as v from before), a as (select {expression} as v from after), "
-        "both as (select v, 1 as b, 0 as a from b union all select v, 0, 1 from a) "
-        "select v, sum(b)::bigint, sum(a)::bigint from both group by v order by v"
+        "counted as (select v, 1 as b, 0 as a from b union all select v, 0, 1 from a) "
+        "select v, sum(b)::bigint, sum(a)::bigint from counted group by v order by v"
     ).fetchall()
     return [{name: v, "before": b, "after": a, "difference": a - b} for v, b, a in rows]
 
