@@ -1,7 +1,6 @@
 """`tickhouse run`: one run of a job of jobs.yaml."""
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -36,7 +35,7 @@ def run(
     """
     root, told = lake_root(), jobs.named(job)
     if dry_run:
-        steps = jobs.steps(told, root, datetime.now(UTC))
+        steps = jobs.steps(told, root)
         print_rows(
             [{"job": job, "step": n, "command": step.text} for n, step in enumerate(steps, 1)],
             as_json=as_json,

@@ -86,7 +86,7 @@ def run(
 
     Raises JobIsRunning, and JobError before anything was done when there is nothing to run.
     """
-    steps = jobs.steps(job, root, now or datetime.now(UTC))
+    steps = jobs.steps(job, root)
     atomic.make_dirs(stage_dir(root))
     lock = NameLock(stage_dir(root) / f"job.{job.lock}.lock")
     if not lock.take(wait=False):
@@ -95,12 +95,14 @@ def run(
             "wait until it has ended, or end it"
         )
     try:
-        return _run(root, job, steps, job.retries if retry else 0, tell)
+        return _run(root, job, steps, job.retries if retry else 0, now or datetime.now(UTC), tell)
     finally:
         lock.release()
 
 
-def _run(root: Path, job: Job, steps: list[Step], retries: int, tell: Callable[[str], None]) -> JobRun:
+def _run(
+    root: Path, job: Job, steps: list[Step], retries: int, now: datetime, tell: Callable[[str], None]
+) -> JobRun:
     began = time.monotonic()
     deadline = began + job.timeout_s
     record = JobRun(
@@ -118,7 +120,7 @@ def _run(root: Path, job: Job, steps: list[Step], retries: int, tell: Callable[[
     record.write(root)
     status = FAILED  # also when something raises
     try:
-        status = _steps(root, job, steps, retries, deadline, record.steps, tell)
+        status = _steps(root, job, steps, retries, deadline, now, record.steps, tell)
     finally:
         record.status = status
         record.finished_at = now_utc()
@@ -134,6 +136,7 @@ def _steps(
     steps: list[Step],
     retries: int,
     deadline: float,
+    now: datetime,
     done: list[StepRun],
     tell: Callable[[str], None],
 ) -> str:
@@ -141,10 +144,13 @@ def _steps(
     unsound: set[str] = set()  # datasets of which a loader failed
     worst = OK
     for number, step in enumerate(steps, 1):
-        sealable = [name for name in dict.fromkeys(loaded) if name not in unsound]
-        if "{datasets}" in step.words and not sealable:
-            continue
-        words = _with_datasets(step.words, sealable)
+        words = step.words
+        if "{sealed}" in words:
+            through = jobs.sealed_through(root, now)
+            sealable = [name for name in dict.fromkeys(loaded) if name not in unsound]
+            if through is None or not sealable:
+                continue
+            words = _filled(words, through, sealable)
         made = StepRun(" ".join(_shown(words)))
         done.append(made)
         tell(f"{job.name} {number}/{len(steps)}: {made.command}")
@@ -259,9 +265,11 @@ def _end(process: subprocess.Popen) -> None:
             return
 
 
-def _with_datasets(words: tuple[str, ...], datasets: Iterable[str]) -> tuple[str, ...]:
+def _filled(words: tuple[str, ...], sealed: str, datasets: Iterable[str]) -> tuple[str, ...]:
+    """The words of a step with what stands for its placeholders."""
     options = [word for name in datasets for word in ("--dataset", name)]
-    return tuple(w for word in words for w in (options if word == "{datasets}" else [word]))
+    values = {"{sealed}": [sealed], "{datasets}": options}
+    return tuple(filled for word in words for filled in values.get(word, [word]))
 
 
 def _shown(words: Iterable[str]) -> Iterator[str]:

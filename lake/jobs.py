@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from lake import windows
 from lake.paths import PROJECT_DIR
 
 JOBS_FILE = PROJECT_DIR / "jobs.yaml"
@@ -95,21 +96,31 @@ def named(name: str, path: Path = JOBS_FILE) -> Job:
     return jobs[name]
 
 
-def steps(job: Job, root: Path, now: datetime) -> list[Step]:
+def steps(job: Job, root: Path) -> list[Step]:
     """What a run of ``job`` calls, `sources` replaced by the lines of sources.yaml. Raises JobError."""
     found: list[Step] = []
     for line in job.steps:
         if line == SOURCES:
             found += sources(root / SOURCES_FILE)
         else:
-            words = shlex.split(line.replace("{sealed}", sealed_through(now)))
+            words = shlex.split(line)
             found.append(Step(tuple(word.replace("{project}", str(PROJECT_DIR)) for word in words)))
     return found
 
 
-def sealed_through(now: datetime) -> str:
-    """The whole hour that is at least a day old: windows that ended by then are sealed."""
-    return f"{now.astimezone(UTC) - SEAL_AFTER:%Y-%m-%dT%H}:00Z"
+def sealed_through(root: Path, now: datetime) -> str | None:
+    """The hour up to which windows are sealed: a day before now, and never past the newest hour that any source has.
+
+    Hours that a silent source lacks are sealed as empty while others go on; when all are silent nothing has come that
+    could say so, and nothing is sealed. None where nothing is landed.
+    """
+    newest = []
+    for dataset in windows.PARTITION_KEYS:
+        if dates := windows.landed_dates(root, dataset):
+            newest += [windows.parse_time(m.window_end) for m in windows.read_date(root, dataset, dates[-1])]
+    if not newest:
+        return None
+    return f"{min(now.astimezone(UTC) - SEAL_AFTER, max(newest)):%Y-%m-%dT%H}:00Z"
 
 
 def sources(path: Path) -> list[Step]:

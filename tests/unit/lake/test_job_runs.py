@@ -15,6 +15,7 @@ from lake import contracts, job_runs, jobs
 from lake.job_runs import FAILED, INCOMPLETE, OK, TIMED_OUT, JobIsRunning, JobRun
 from lake.locks import NameLock
 from lake.paths import PROJECT_DIR, runs_dir, stage_dir
+from tests.fixtures.monitoring import mark_hours, utc
 
 MAY_TAKE_S = 60
 
@@ -216,6 +217,7 @@ def loaders(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> Kit:
         else programs(words),
     )  # fmt: skip
     (kit.root / jobs.SOURCES_FILE).write_text("sources: [events --from x, orders --from x]")
+    mark_hours(kit.root, "events", utc("2025-12-01T00:00"), {0: 1})
     kit.step("seal", f"open({str(kit.root / 'sealed')!r}, 'w').write(' '.join(sys.argv[1:]))")
     return kit
 
@@ -245,7 +247,7 @@ def test_a_failed_loader_keeps_its_own_dataset_from_being_sealed(
     """A source that could not be reached must not look like hours without rows (spec/execution.md 3.1)."""
     made = load(loaders, events, orders)
     assert made.status == status
-    assert (loaders.root / "sealed").read_text().endswith(f"Z {sealed}")
+    assert (loaders.root / "sealed").read_text() == f"tickhouse seal --through 2025-12-01T01:00Z {sealed}"
     assert loaders.calls == ["events", "orders", "seal", "after"]
     assert contracts.faults(loaders.record(), "job_run") == []
 

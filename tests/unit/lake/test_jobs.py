@@ -1,6 +1,6 @@
 """jobs.yaml and sources.yaml are read strictly: what can't be run is refused in one line, before anything runs."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ import yaml
 
 from lake import jobs
 from lake.jobs import JobError
+from tests.fixtures.monitoring import mark_hours
 
 JOB = {
     "schedule": "5 * * * *",
@@ -101,13 +102,27 @@ def test_sources_are_the_words_behind_ingest(tmp_path: Path):
         "  - polygon --dates 2025-12-15\n"
     )
     job = load(tmp_path, steps=["sources", "tickhouse seal --through {sealed} {datasets}"])["night"]
-    found = jobs.steps(job, tmp_path, datetime(2025, 12, 15, 9, 59, tzinfo=UTC))
+    found = jobs.steps(job, tmp_path)
     assert [(step.words[1:], step.lands, step.is_source) for step in found] == [
         (("ingest", "events", "--from", "ndjson:in box/*.ndjson"), "events", True),
         (("ingest", "binance", "klines", "--from", "api", "--symbols", "BTCUSDC"), "klines", True),
         (("ingest", "polygon", "--dates", "2025-12-15"), None, True),
-        (("seal", "--through", "2025-12-14T09:00Z", "{datasets}"), None, False),
+        (("seal", "--through", "{sealed}", "{datasets}"), None, False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("hours_ago", "hours_sealed"),
+    [(0, 24), (23, 24), (25, 25), (90, 90)],
+)
+def test_nothing_is_sealed_past_the_newest_hour(tmp_path: Path, hours_ago: int, hours_sealed: int):
+    """A lake of last month's files isn't filled with empty hours up to now: nobody says that nothing came."""
+    now = datetime(2025, 12, 15, 9, 59, tzinfo=UTC)
+    assert jobs.sealed_through(tmp_path, now) is None
+    end = now.replace(minute=0) - timedelta(hours=hours_ago)
+    mark_hours(tmp_path, "events", end, {-1: 5})
+    mark_hours(tmp_path, "orders", end - timedelta(days=40), {-1: 5})
+    assert jobs.sealed_through(tmp_path, now) == f"{now - timedelta(hours=hours_sealed):%Y-%m-%dT%H}:00Z"
 
 
 @pytest.mark.parametrize(
