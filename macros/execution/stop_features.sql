@@ -96,9 +96,7 @@ left join {{ windows }} as bar_windows
 
 {# |entry − stop| / entry × 100 in percent points: decimals up to the one division. #}
 {% macro stop_distance_pct(entry_price, stop_price) -%}
-{{ percent_points(
-    'cast(abs(' ~ entry_price ~ ' - ' ~ stop_price ~ ') as double) / cast(nullif(' ~ entry_price ~ ', 0) as double) * 100'
-) }}
+{{ percent_points('abs(' ~ entry_price ~ ' - ' ~ stop_price ~ ') * 100 / nullif(' ~ entry_price ~ ', 0)') }}
 {%- endmacro %}
 
 

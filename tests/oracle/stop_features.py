@@ -16,10 +16,13 @@ GUARDRAILS = ("STALE_PRICE", "KILL_SWITCH", "SLIPPAGE_BREACH", "CIRCUIT_BREAKER"
 RANKS = {"STOP_TRIGGERED": 0, "EXECUTION_SUBMITTED": 1, "BLOCKED": 2, "EXECUTED": 3, "FAILED": 4}
 
 
-def percent_points(x: Fraction | None) -> Decimal | None:
-    if x is None:
-        return None
-    return (Decimal(x.numerator) / Decimal(x.denominator)).quantize(Decimal("0.0001"), ROUND_HALF_EVEN)
+def percent_points(numerator: Decimal, denominator: Decimal) -> Decimal:
+    """Decimals up to here, one division, in DOUBLE; then four decimals, halves to even."""
+    return (
+        (Decimal(float(numerator) / float(denominator) * 1e4))
+        .quantize(Decimal(1), ROUND_HALF_EVEN)
+        .scaleb(-4)
+    )
 
 
 def minute_of(t: datetime) -> datetime:
@@ -151,7 +154,7 @@ def consecutive_failures_1h(events: list[dict], client_id: int, symbol: str, t: 
 def stop_distance_pct(entry: Decimal | None, stop: Decimal | None) -> Decimal | None:
     if entry is None or stop is None:
         return None
-    return percent_points(abs(Fraction(entry) - Fraction(stop)) / Fraction(entry) * 100)
+    return percent_points(abs(entry - stop) * 100, entry)
 
 
 def whole_seconds(since: datetime | None, t: datetime) -> int | None:
@@ -190,9 +193,7 @@ def slippage(trigger: dict, bars: list[dict], trades: list[dict]) -> dict:
         if price is None
         else (price * quantity).quantize(Decimal("0.00000001"), ROUND_HALF_UP),
         "order_qty_to_median_1m_volume": float(Fraction(quantity) / Fraction(middle)) if middle else None,
-        "detection_gap_pct": None
-        if price is None
-        else percent_points(g * (Fraction(stop) - Fraction(price)) / Fraction(stop) * 100),
+        "detection_gap_pct": None if price is None else percent_points(g * (stop - price) * 100, stop),
         "price_age_ms": payload.get("price_age_ms"),
         "spread_bps_at_trigger": payload.get("spread_bps_at_trigger"),
         "top_depth_quote": payload.get("top_depth_quote"),

@@ -39,10 +39,8 @@ select
     end as order_qty_to_median_1m_volume,
 
     -- how the trigger found the market
-    {{ percent_points(
-        'triggers.closing_sign * cast(triggers.stop_price - triggers.trigger_price as double)
-        / cast(nullif(triggers.stop_price, 0) as double) * 100'
-    ) }} as detection_gap_pct,
+    {{ percent_points(adverse_percent('triggers.side', 'triggers.stop_price', 'triggers.trigger_price')) }}
+        as detection_gap_pct,
     triggers.price_age_ms,
     triggers.spread_bps_at_trigger,
     cast(triggers.top_depth_quote as decimal(28, 8)) as top_depth_quote,
