@@ -336,6 +336,16 @@ def prediction(scratch: Path, share: float, runs: int) -> Measured:
     ], found
 
 
+def train(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_training  # noqa: PLC0415
+
+    found = bench_training.bench(scratch, rows=int(share * bench_training.ROWS), runs=runs)
+    return [
+        Figure("train", "1 M x 50 from Parquet to a model, CPU against LightGBM", found["cpu_ratio"], 1.05),
+        Figure("train", "the same, peak memory", found["memory_ratio"], 1.2),
+    ], found
+
+
 BENCHES: dict[str, Callable[[Path, float, int], Measured]] = {
     f.__name__: f
     for f in (
@@ -350,6 +360,7 @@ BENCHES: dict[str, Callable[[Path, float, int], Measured]] = {
         options,
         gamma,
         bars,
+        train,
         retrieval,
         prediction,
         rivals,

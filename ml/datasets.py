@@ -52,9 +52,11 @@ CATEGORICAL_COLUMNS = frozenset(
     }
 )  # fmt: skip
 LEVEL_GROUP = "level"
+KEY = ("session_date", "asof_ns", "observation_id")
 # A feature that repeats a label value by value; on fewer rows that can be chance.
 LEAK_MIN_ROWS = 30
 LEAK_MAX_CLASSES = 16
+LEAK_HEAD_ROWS = 1_000
 LEAK_MIN_PER_CLASS = 10
 
 
@@ -191,7 +193,7 @@ def categories(columns: Sequence[Column]) -> dict[str, list]:
 
 
 def encode(table: pa.Table, names: Sequence[str], dictionaries: dict[str, list]) -> pa.Table:
-    """The inputs ``names`` of ``table`` as numbers, one chunk each, in the order of ``names``.
+    """The inputs ``names`` of ``table`` as numbers in the order of ``names``; doubles stay where they are.
 
     A category becomes the int32 index in its dictionary; NULL and a value that the dictionary lacks become
     NULL, which LightGBM reads as missing. Everything else becomes float64, NULL staying NULL. (rows,
@@ -199,8 +201,9 @@ def encode(table: pa.Table, names: Sequence[str], dictionaries: dict[str, list])
     """
     arrays = []
     for name in names:
-        values = table[name].combine_chunks()
+        values = table[name]
         if name in dictionaries:
+            values = values.combine_chunks()
             if pa.types.is_dictionary(values.type):
                 values = values.dictionary_decode()
             text = values.cast(pa.string())
@@ -210,7 +213,7 @@ def encode(table: pa.Table, names: Sequence[str], dictionaries: dict[str, list])
         elif pa.types.is_boolean(values.type):
             arrays.append(values.cast(pa.int8()).cast(pa.float64()))
         else:
-            arrays.append(values.cast(pa.float64()))
+            arrays.append(values if pa.types.is_float64(values.type) else values.cast(pa.float64()))
     return pa.table(arrays, names=list(names))
 
 
@@ -227,7 +230,16 @@ class TrainingTable:
         return sorted(set(session_dates(self.table).tolist()))
 
     def stage(self, name: str) -> pa.Table:
-        return self.table.filter(pc.equal(self.table["stage"], name))
+        """Rows of one stage; the table itself, not a copy, where it has no other."""
+        of_stage = pc.equal(self.table["stage"], name)
+        return self.table if pc.all(of_stage, min_count=0).as_py() else self.table.filter(of_stage)
+
+
+def rows_at(table: pa.Table, index: np.ndarray) -> pa.Table:
+    """Rows ``index`` (ascending) of a table; a view, not a copy, where they follow each other."""
+    if len(index) and index[-1] - index[0] + 1 == len(index):
+        return table.slice(int(index[0]), len(index))
+    return table.take(pa.array(index))
 
 
 def session_dates(table: pa.Table) -> np.ndarray:
@@ -316,11 +328,21 @@ def check(table: pa.Table, contract: Contract) -> TrainingTable:
                 "expected none; "
                 "such a row sees its own future; build the features again"
             )
-    table = table.sort_by(
-        [(c, "ascending") for c in ("session_date", "asof_ns", "observation_id")]
-    ).combine_chunks()
+    if not in_order(table):  # partitions mostly are: a copy of everything would double what is in memory
+        table = table.sort_by([(c, "ascending") for c in KEY]).combine_chunks()
     refuse_copied_labels(table, contract)
     return TrainingTable(table, contract)
+
+
+def in_order(table: pa.Table) -> bool:
+    """Whether the rows stand strictly by `KEY`."""
+    before, after = table.slice(0, max(table.num_rows - 1, 0)), table.slice(1)
+    less, equal = pa.scalar(False), pa.scalar(True)
+    for name in KEY:
+        a, b = (t[name].cast(pa.int32()) if name == "session_date" else t[name] for t in (before, after))
+        less = pc.or_(less, pc.and_(equal, pc.less(a, b)))
+        equal = pc.and_(equal, pc.equal(a, b))
+    return bool(pc.all(less, min_count=0).as_py())
 
 
 def refuse_copied_labels(table: pa.Table, contract: Contract) -> None:
@@ -331,29 +353,37 @@ def refuse_copied_labels(table: pa.Table, contract: Contract) -> None:
     """
     if table.num_rows < LEAK_MIN_ROWS:
         return
-    labels = {}
-    for name in sorted(LABEL_COLUMNS & set(table.column_names)):
-        codes = _codes(table[name])
-        if codes.max() > 0:
-            labels[name] = codes, np.bincount(codes).min() >= LEAK_MIN_PER_CLASS
+    labels = sorted(LABEL_COLUMNS & set(table.column_names))
+    few = {name: codes for name in labels if (codes := _few_codes(table[name])) is not None}
     for column in feature_columns(contract):
-        codes = _codes(table[column.name])
-        n_values = int(codes.max()) + 1
-        if n_values == 1:
-            continue
-        for name, (label, common) in labels.items():
-            n_classes = int(label.max()) + 1
-            if n_classes != n_values:
-                continue
-            if n_classes <= LEAK_MAX_CLASSES:
-                copied = common and len(np.unique(codes * n_classes + label)) == n_classes
+        codes = _few_codes(table[column.name])
+        for name in labels:
+            if codes is None:
+                copied = name not in few and _equal(table[column.name], table[name])
+            elif name in few:
+                label = few[name]
+                n_classes = int(label.max()) + 1
+                copied = (
+                    int(codes.max()) + 1 == n_classes > 1
+                    and np.bincount(label).min() >= LEAK_MIN_PER_CLASS
+                    and len(np.unique(codes * n_classes + label)) == n_classes
+                )
             else:
-                copied = _equal(table[column.name], table[name])
+                copied = False
             if copied:
                 raise LeakError(
                     f"{column.name} repeated the label {name} in all {table.num_rows} rows, "
                     "expected an input known at asof_ns; take it out of the features"
                 )
+
+
+def _few_codes(values: pa.ChunkedArray) -> np.ndarray | None:
+    """`_codes` of a column of at most 16 values, None for one of more: a look at its first rows mostly tells."""
+    head = values.slice(0, LEAK_HEAD_ROWS)
+    if pc.count_distinct(head, mode="all").as_py() > LEAK_MAX_CLASSES:
+        return None
+    codes = _codes(values)
+    return codes if len(codes) and codes.max() < LEAK_MAX_CLASSES else None
 
 
 def _codes(values: pa.ChunkedArray) -> np.ndarray:
@@ -365,7 +395,12 @@ def _codes(values: pa.ChunkedArray) -> np.ndarray:
 
 
 def _equal(a: pa.ChunkedArray, b: pa.ChunkedArray) -> bool:
+    """Whether two columns of numbers are equal in every row, NULL being equal to NULL; the first rows mostly tell."""
     if not all(pa.types.is_integer(v.type) or pa.types.is_floating(v.type) for v in (a, b)):
         return False
-    x, y = (v.cast(pa.float64(), safe=False).to_numpy() for v in (a, b))
-    return bool(np.array_equal(x, y, equal_nan=True))
+
+    def equal(x: pa.ChunkedArray, y: pa.ChunkedArray) -> bool:
+        x, y = (v.cast(pa.float64(), safe=False).to_numpy() for v in (x, y))
+        return bool(np.array_equal(x, y, equal_nan=True))
+
+    return equal(a.slice(0, LEAK_HEAD_ROWS), b.slice(0, LEAK_HEAD_ROWS)) and equal(a, b)

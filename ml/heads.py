@@ -60,8 +60,9 @@ class HeadData:
     is_regression: bool = False
 
     def take(self, part: np.ndarray) -> tuple[pa.Table, pa.Table, np.ndarray, np.ndarray]:
-        index = pa.array(part)
-        return self.inputs.take(index), self.level_inputs.take(index), self.y[part], self.weight[part]
+        """Inputs, those of the level group, target and weight of the rows ``part``, ascending."""
+        inputs, level_inputs = (datasets.rows_at(t, part) for t in (self.inputs, self.level_inputs))
+        return inputs, level_inputs, self.y[part], self.weight[part]
 
 
 def head_data(

@@ -206,7 +206,7 @@ def _equity(q: Equity) -> str:
         title="equity",
         x_name="session",
         y_name="points",
-        x_labels=[d for d, _ in q.path],
+        x_labels=[d[5:] for d, _ in q.path],
     )
     low, high = q.interval
     mean = "" if low is None else f" Mean a session: 95 % [{low:+.2f}, {high:+.2f}] points."
