@@ -4,6 +4,7 @@ import re
 import resource
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from cli import dbt
 from cli.output import print_rows, progress, say
-from cli.simulate import Dates, FaultNames, Profile, Scale, Seed, Sessions, simulated
+from cli.simulate import Dates, FaultNames, Profile, Scale, Seed, Sessions, simulated, simulated_execution
 from cli.train import compact
 from lake.paths import lake_root
 
@@ -29,9 +30,9 @@ def demo(
     fault: FaultNames = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print an array of flat objects.")] = False,
 ) -> None:
-    """Simulate sessions as DBN and flat files, land them, build every dataset and train; a second run finds all done.
+    """Simulate sessions and a trading bot, land their files, build every dataset and train; a second run finds all done.
 
-    Prints training figures of all test sessions and of the holdout as they are, without a verdict, then what
+    The options are of the market; the bot's four days have everything planted that there is to find. Prints training figures of all test sessions and of the holdout as they are, without a verdict, then what
     was made, where it stands and how long each step took. Without options: 20 sessions with effects to be found.
     """
     root = lake_root()
@@ -39,6 +40,8 @@ def demo(
     steps: dict[str, Callable[[], tuple[str, Path]]] = {
         "simulate": lambda: simulate(root, dates, sessions, scale, seed, profile, fault),
         "ingest": lambda: ingest(root),
+        "simulate bot": lambda: simulate_bot(root, seed),
+        "ingest bot": lambda: ingest_bot(root),
         "build": lambda: build(root),
         "train": lambda: train(root, figures),
         "evaluate": lambda: evaluate(root),
@@ -114,6 +117,47 @@ def ingest(root: Path) -> tuple[str, Path]:
     landed = [file for file in files if file.status == "landed"]
     rows = sum(file.rows for file in files)
     return f"{rows:,} rows of {len(files)} files ({len(landed)} new)", root / "lake" / "bronze"
+
+
+def simulate_bot(root: Path, seed: int) -> tuple[str, Path]:
+    """A trading bot's days beside the market's sessions, everything planted that there is to find."""
+    from ingest.simulator.execution import simulation  # noqa: PLC0415 (loads pyarrow)
+
+    out = root / "raw"
+    made = simulated_execution(
+        out,
+        seed,
+        simulation.DEMO_CLIENTS,
+        simulation.DEMO_DAYS,
+        simulation.DEMO_OPS_PER_DAY,
+        ",".join(simulation.DEMO_SYMBOLS),
+        f"{simulation.DEFAULT_START:%Y-%m-%d}",
+        ["all"],
+    )
+    rows = made.counts["rows"]
+    shown = ", ".join(
+        f"{rows[name]:,} {name}" for name in ("events", "orders", "fills", "agg_trades", "klines")
+    )
+    return f"{shown} ({'new' if made.written else 'there'})", out
+
+
+def ingest_bot(root: Path) -> tuple[str, Path]:
+    from ingest.simulator.execution import landing, simulation  # noqa: PLC0415
+
+    end = simulation.DEFAULT_START + timedelta(days=simulation.DEMO_DAYS)
+    with tqdm(desc="ingest", unit="folder", disable=None, leave=False) as bar:
+
+        def on_progress(folder: str) -> None:
+            bar.set_postfix_str(folder, refresh=False)
+            bar.update()
+
+        landed = landing.land_simulated(root, root / "raw", sealed_through=end, progress=on_progress)
+    if lines := landed.failed():
+        raise RuntimeError(f"{len(lines)} files of the bot were not landed: {'; '.join(lines)}")
+    files = landed.files()
+    new = sum(file.status == "landed" for file in files)
+    rows = sum(file.rows for file in files)
+    return f"{rows:,} rows of {len(files)} files ({new} new)", root / "lake" / "bronze"
 
 
 def build(root: Path) -> tuple[str, Path]:

@@ -37,7 +37,7 @@ from lake import atomic
 TRUTH_VERSION = 1
 DEFAULT_START = datetime(2024, 12, 1, tzinfo=UTC)
 # What the demo plays: long enough for a training set with its embargo, small enough for seconds.
-DEMO_DAYS, DEMO_OPS_PER_DAY, DEMO_CLIENTS = 5, 30, 2
+DEMO_DAYS, DEMO_OPS_PER_DAY, DEMO_CLIENTS = 4, 50, 2
 DEMO_SYMBOLS = ("BTCUSDC", "ETHUSDC")
 FOLDERS = ("events", "binance", "postgres", "conflict", "truth")
 MOST_CLIENTS = 900  # the canary is 999
