@@ -75,7 +75,7 @@ def parts(made: World) -> list[dict[str, list[dict]]]:
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, World]:
     """A lake that was built after each of its loads, and its world."""
-    made = world(random.Random(77), operations=16, days=2)  # noqa: S311
+    made = world(random.Random(77), operations=10, days=1)  # noqa: S311
     root = tmp_path_factory.mktemp("grown")
     for number, part in enumerate(parts(made)):
         land(root, part, f"{number}")
@@ -118,6 +118,7 @@ def test_one_pass_over_all_dates_gives_the_same_rows(lake, manifest):
             assert pipeline.con.query(query).fetchall() == rows, name
 
 
+@pytest.mark.long
 def test_a_late_row_touches_the_dates_of_its_operation_only(lake):
     root, made = lake
     before = published(root)

@@ -80,7 +80,15 @@ def ledger(landings: Iterable[dict]) -> list[dict]:
             told_by = row["transaction_id"]
         else:
             told_by = None
-        key = (told_by, event_time(row).date(), account_type(row), *(row.get(name) for name in ECONOMIC))
+        answer = row.get("raw_response") or {}
+        said = (answer.get("executedQty"), answer.get("cummulativeQuoteQty"))
+        key = (
+            told_by,
+            said,
+            event_time(row).date(),
+            account_type(row),
+            *(row.get(name) for name in ECONOMIC),
+        )
         kept.setdefault(key, row)
     return [row | {"account_type": account_type(row)} for row in kept.values()]
 

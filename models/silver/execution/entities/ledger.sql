@@ -2,7 +2,7 @@
     'event_date', 'client_id', 'copy_key', 'transaction_type', 'inferred_category', 'inferred_account_type', 'status',
     'binance_order_id', 'symbol', 'asset', 'quantity', 'price', 'total_value', 'stop_price', 'risk_amount', 'risk_percent',
     'fee', 'fee_asset', 'side', 'leverage', 'is_isolated_margin', 'related_operation_id', 'related_position_id',
-    'related_order_id', 'executed_at', 'exchange_time',
+    'related_order_id', 'executed_at', 'exchange_time', 'exchange_executed_quantity', 'exchange_quote_quantity',
 ] -%}
 
 with
