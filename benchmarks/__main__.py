@@ -346,6 +346,13 @@ def train(scratch: Path, share: float, runs: int) -> Measured:
     ], found
 
 
+def compare(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_compare  # noqa: PLC0415
+
+    found = bench_compare.bench(scratch)
+    return [Figure("compare", "100 experiments side by side, CPU against --help", found["ratio"], 1.5)], found
+
+
 BENCHES: dict[str, Callable[[Path, float, int], Measured]] = {
     f.__name__: f
     for f in (
@@ -363,6 +370,7 @@ BENCHES: dict[str, Callable[[Path, float, int], Measured]] = {
         train,
         retrieval,
         prediction,
+        compare,
         rivals,
         whole_day,
         days,

@@ -50,21 +50,31 @@ def show(
 
 @app.command(epilog="Example: tickhouse experiments compare exp001 v2.0_full_ensemble")
 def compare(
-    a: Annotated[str, typer.Argument(help="Experiment or version that is compared with.")],
-    b: Annotated[str, typer.Argument(help="Experiment or version that is compared.")],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[A B ...]", help="Two experiments or versions; or any number of experiments; or none."
+        ),
+    ] = None,
     *,
     root: Root = None,
     as_json: Json = False,
 ) -> None:
-    """Put two experiments or versions side by side.
+    """Put two experiments or versions side by side, or the scores of many.
 
-    Features added and removed, parameters and null rates that differ, the population stability index of each common
-    feature (ten quantile bins of A and one for NULL; below 0.1 is stable, above 0.25 moved), base rates of the labels
-    by stage, and metrics.
+    Two: features added and removed, parameters and null rates that differ, the population stability index of each
+    common feature (ten quantile bins of A and one for NULL; below 0.1 is stable, above 0.25 moved), base rates of the
+    labels by stage, and metrics. Otherwise: one line for each head of those named, or of every completed experiment,
+    its base rate beside it.
     """
-    from ml import comparison  # noqa: PLC0415
+    if names and len(names) == 2:
+        from ml import comparison  # noqa: PLC0415
 
-    print_rows(comparison.compare(_place(root), a, b), as_json=as_json)
+        print_rows(comparison.compare(_place(root), *names), as_json=as_json)
+        return
+    from ml import index  # noqa: PLC0415
+
+    print_rows(index.side_by_side(_place(root), names or ()), as_json=as_json)
 
 
 @app.command(
