@@ -6,7 +6,7 @@ from decimal import Decimal as D
 import pytest
 
 from tests.e2e.execution import ExecutionPipeline
-from tests.laws.portfolio_kit import held, movement, price, snapshot
+from tests.laws.portfolio_kit import fill, held, movement, operation, price, snapshot
 
 DAY = timedelta(days=1)
 T0 = datetime(2024, 12, 27, 10, tzinfo=UTC)
@@ -235,3 +235,46 @@ def test_sharpe_needs_thirty_daily_returns(pipeline):
     spread = (10 * sum((r - mean) ** 2 for r in returns) / 29) ** 0.5
     found = pipeline.rows("portfolio_performance")[0]["sharpe"]
     assert found == pytest.approx(mean / spread * 365**0.5, rel=1e-7)
+
+
+def test_a_position_is_marked_and_what_explains_nothing_is_the_residual(pipeline):
+    """Buy 2 at 100 for a fee of 1, sell 1 at 120, hold 1 at 130; interest of 2; then 5 that nobody knows of."""
+    hour = timedelta(hours=1)
+    bars = [
+        price("BTCUSDC", T0 + n * hour, close)
+        for n, close in ((0, "100"), (1, "100"), (24, "130"), (48, "140"))
+    ]
+    bought, order = fill(1, 7, "BTCUSDC", "BUY", T0 + hour, "100", "2", commission=1)
+    sold, exit_order = fill(1, 7, "BTCUSDC", "SELL", T0 + 2 * hour, "120", "1")
+    interest = movement(1, "INTEREST_CHARGED", T0 + 3 * hour, "USDC", 2, category="CREDIT", symbol="BTCUSDC")
+    pipeline.land(
+        klines=bars,
+        operations=[operation(1, 7, "BTCUSDC", "BUY", T0)],
+        orders=[order, exit_order, interest],
+        trades=[bought, sold],
+        balance_snapshots=[
+            cash(1, T0, 1000),
+            snapshot(1, T0 + DAY, balances=[held("USDC", 1000 - 200 - 1 + 120 - 2), held("BTC", 1)]),
+            snapshot(1, T0 + 2 * DAY, balances=[held("USDC", 917 + 5), held("BTC", 1)]),
+        ],
+    )
+    pipeline.build("portfolio_residuals")
+    rows = pipeline.rows("portfolio_snapshots")
+    assert [r["total_equity_quote"] for r in rows] == [1000, 1047, 1062]
+    assert [r["unrealized_pnl"] for r in rows] == [0, 30, 40]
+    first, second = pipeline.rows("portfolio_residuals")
+    assert (first["realized_net"], first["unrealized_change"], first["residual"]) == (20 - 1 - 2, 30, 0)
+    assert (second["realized_net"], second["unrealized_change"], second["residual"]) == (0, 10, 5)
+
+
+def test_an_open_position_without_a_mark_has_no_profit_yet(pipeline):
+    bought, order = fill(1, 7, "BTCUSDC", "BUY", T0, "100", "2")
+    pipeline.land(
+        operations=[operation(1, 7, "BTCUSDC", "BUY", T0)],
+        orders=[order],
+        trades=[bought],
+        balance_snapshots=[cash(1, T0 + DAY, 5)],
+    )
+    pipeline.build("portfolio_snapshots")
+    (row,) = pipeline.rows("portfolio_snapshots")
+    assert (row["unrealized_pnl"], row["quality_flags"]) == (None, ["UNREALIZED_UNPRICED"])
