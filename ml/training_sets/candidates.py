@@ -136,6 +136,19 @@ def eligible(
     return table.filter(pc.is_null(reasons)).drop_columns([EXCLUDED])
 
 
+def refuse_nulls(table: pa.Table, wanted: Definition, date: str) -> None:
+    """Raise NotPublishable when a feature or label that is never NULL by its definition is NULL in a sample."""
+    for struct in ("features", "label"):
+        children = table[struct].combine_chunks()
+        for column in wanted.struct(struct):
+            missing = children.field(column.name).null_count
+            if missing and not column.nullable:
+                raise NotPublishable(
+                    f"candidates of {wanted.name}, {date}: {column.name} was NULL in {missing} of {len(children)} "
+                    "samples, expected a value; give such a row its excluded_reason, or the column its null_when"
+                )
+
+
 def inputs(name: str, parts: Sequence[Partition]) -> list[dict[str, str]]:
     """``inputs`` of the record: the candidates, then each dataset that they were built from, each by one digest over
     the dates read."""

@@ -193,6 +193,7 @@ def _write(
     for part, n in zip(parts, rows, strict=True):
         side, start = found.side[start : start + n], start + n
         table = candidates.eligible(part)
+        candidates.refuse_nulls(table, wanted, part.commit.date)
         for number, split in enumerate(SPLITS, start=TRAIN):
             chosen = np.flatnonzero(side == number)
             if not len(chosen):

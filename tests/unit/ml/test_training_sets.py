@@ -276,6 +276,22 @@ def test_candidates_that_cannot_be_published(tmp_path):
     assert training_sets.published(tmp_path, "stop_outcome") == []
 
 
+def test_a_sample_without_a_required_value_is_refused(tmp_path):
+    rows = kit.rows("stop_outcome", days=10, per_day=6)
+    rows[5]["features"]["hour_of_day"] = None
+    kit.commit(tmp_path, "stop_outcome", rows)
+    with pytest.raises(
+        NotPublishable, match=r"2024-12-01: hour_of_day was NULL in 1 of \d+ samples.*excluded_reason"
+    ):
+        publish(tmp_path, "stop_outcome", data_through=kit.THROUGH)
+    rows[5]["excluded_reason"] = "MISSING_REQUIRED_FEATURE"
+    for row in rows:
+        row.setdefault("excluded_reason", None)
+    kit.commit(tmp_path, "stop_outcome", rows)
+    told = publish(tmp_path, "stop_outcome", data_through=kit.THROUGH).record
+    assert told["excluded"]["MISSING_REQUIRED_FEATURE"] == 1
+
+
 def test_too_short_a_range_is_refused(tmp_path):
     kit.commit(tmp_path, "stop_outcome", kit.rows("stop_outcome", days=1, per_day=10))
     with pytest.raises(EmptySide, match=r"train had no sample"):
@@ -310,6 +326,23 @@ def test_the_yaml_of_a_set_says_its_types_twice_and_alike():
         for struct in ("features", "label", "metadata"):
             children = ", ".join(f"{c.name} {c.dtype}" for c in definition(name).struct(struct))
             assert columns[struct] == f"struct({children})"
+
+
+def test_candidates_promise_what_the_set_asks_for():
+    yaml = pytest.importorskip("yaml")
+    for name in training_sets.SETS:
+        path = training_sets.MODELS_DIR / f"{name}_candidates.yml"
+        columns = {
+            c["name"]: c["data_type"] for c in yaml.safe_load(path.read_text())["models"][0]["columns"]
+        }
+        for struct in ("features", "label", "metadata"):
+            children = [
+                f"{c.name} {c.dtype}"
+                for c in definition(name).struct(struct)
+                if struct != "metadata" or c.name not in candidates.OF_THE_WHOLE_SET | {candidates.LINEAGE}
+            ]
+            assert columns[struct] == f"struct({', '.join(children)})"
+        assert columns["excluded_reason"] == "varchar"
 
 
 def test_generated_at_may_come_with_the_candidates(root):
