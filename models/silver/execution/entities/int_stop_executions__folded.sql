@@ -1,11 +1,5 @@
 with
 
-events as (
-
-    select * from {{ ref('stg_execution__stop_events') }}
-
-),
-
 tokens as (
 
     select * from {{ ref('int_stop_events__tokens') }}
@@ -73,95 +67,115 @@ executions as (
 
 ),
 
-found as (
+-- Three kinds of executions need care: events that came on two bronze dates, that event_seq does not order, or that report
+-- a fill more than once. Only theirs are numbered: sorting all events would cost more than the rest of the fold.
+numbers as (
 
     select
-        events.*,
         executions.execution_number,
-        executions.has_null_seq,
-        executions.is_spread
-    from events
+        events.event_seq,
+        count(*) as events,
+        count(case when events.state_event = 'EXECUTED' then 1 end) as reports
+    from {{ ref('stg_execution__stop_events') }} as events
     inner join executions
         on events.client_id = executions.client_id and events.execution_token = executions.execution_token
+    group by executions.execution_number, events.event_seq
 
 ),
 
--- An event that came on two bronze dates is one row of staging on each of them; again the first landing is kept.
-distinct_events as (
+special as (
+
+    select execution_number
+    from numbers
+    group by execution_number
+    having max(events) > 1 or count(event_seq) < count(*) or sum(reports) > 1
+
+),
+
+special_events as (
 
     select
-        *,
-        1 as arrival_order,
-        other_row_hash as differing_row_hash
-    from found
-    where not is_spread
-
-    union all
-
-    select
-        *,
+        executions.execution_number,
+        executions.has_null_seq,
+        events.date,
+        events.event_id,
+        events.event_seq,
+        events.occurred_at,
+        events.event_rank,
+        events.state_event,
+        events.exchange_order_id,
+        events.trade_ids,
+        events.quantity,
+        events.fill_price,
+        -- the same event on two dates: again the first landing is kept
         row_number() over arrivals as arrival_order,
         coalesce(
-            max(other_row_hash) over keys, nullif(max(row_hash) over keys, min(row_hash) over keys)
+            max(events.other_row_hash) over copies,
+            nullif(max(events.row_hash) over copies, min(events.row_hash) over copies)
         ) as differing_row_hash
-    from found
-    where is_spread
+    from {{ ref('stg_execution__stop_events') }} as events
+    inner join executions
+        on events.client_id = executions.client_id and events.execution_token = executions.execution_token
+    left join special on executions.execution_number = special.execution_number
+    where executions.is_spread or special.execution_number is not null
     window
-        keys as (partition by execution_number, event_id),
-        arrivals as (partition by execution_number, event_id order by loaded_at, row_hash, ingested_at, source_file)
+        copies as (partition by executions.execution_number, events.event_id),
+        arrivals as (
+            partition by executions.execution_number, events.event_id
+            order by events.loaded_at, events.row_hash, events.ingested_at, events.source_file
+        )
 
 ),
 
-ordered as (
+renumbered as (
 
     select
         *,
-        row_number() over replay as event_order,
-        sum(case when state_event = 'TRIGGERED' then 1 else 0 end) over (
-            replay rows between unbounded preceding and current row
-        ) as triggers_so_far,
-        sum(case when state_event = 'EXECUTED' then 1 else 0 end) over (
-            replay rows between unbounded preceding and unbounded following
-        ) as reports
-    from distinct_events
-    where arrival_order = 1
-    window replay as (
-        partition by execution_number
-        order by case when has_null_seq then 0 else event_seq end, occurred_at, event_rank, event_id
-    )
+        row_number() over (
+            partition by execution_number, arrival_order = 1
+            order by
+                case when has_null_seq then 0 else event_seq end, occurred_at, event_rank, event_id
+        ) as event_order
+    from special_events
 
 ),
 
 -- A report is told by its order and trades or, where it names no trades, by its order, quantity and price.
-repeated_reports as (
+verdicts as (
 
     select
         execution_number,
+        date,
+        event_id,
+        arrival_order,
         event_order,
+        differing_row_hash,
         row_number() over (
             partition by
-                execution_number, exchange_order_id, trade_ids,
+                execution_number, arrival_order = 1, state_event = 'EXECUTED', exchange_order_id, trade_ids,
                 case when trade_ids is null then quantity end, case when trade_ids is null then fill_price end
             order by event_order
         ) as repetition
-    from ordered
-    where state_event = 'EXECUTED' and reports > 1
+    from renumbered
 
 ),
 
 told as (
 
     select
-        ordered.*,
-        ordered.state_event = 'TRIGGERED' and ordered.triggers_so_far = 1 as is_first_trigger,
-        ordered.state_event = 'EXECUTED' and repeated_reports.event_order is null as is_report,
-        repeated_reports.event_order is not null as is_repeated_report
-    from ordered
-    left join repeated_reports
+        events.*,
+        executions.execution_number,
+        coalesce(verdicts.event_order, events.event_seq) as event_order,
+        events.state_event = 'EXECUTED' and coalesce(verdicts.repetition, 1) = 1 as is_report,
+        coalesce(verdicts.differing_row_hash, events.other_row_hash) as differing_row_hash
+    from {{ ref('stg_execution__stop_events') }} as events
+    inner join executions
+        on events.client_id = executions.client_id and events.execution_token = executions.execution_token
+    left join verdicts
         on
-        ordered.execution_number = repeated_reports.execution_number
-        and ordered.event_order = repeated_reports.event_order
-        and repeated_reports.repetition > 1
+            executions.execution_number = verdicts.execution_number
+            and events.event_id = verdicts.event_id and events.date = verdicts.date
+    where coalesce(verdicts.arrival_order, 1) = 1
 
 ),
 
@@ -173,6 +187,7 @@ folded as (
 
         -- positions
         count(*) as event_count,
+        min(event_order) as first_event,
         min(case when state_event = 'TRIGGERED' then event_order end) as first_trigger,
         min(case when state_event = 'SUBMITTED' then event_order end) as first_submit,
         min(case when state_event = 'BLOCKED' then event_order end) as first_block,
@@ -198,19 +213,19 @@ folded as (
         min_by(quantity, event_order) filter (where quantity is not null) as any_quantity,
 
         -- of the first STOP_TRIGGERED
-        max(case when is_first_trigger then trigger_price end) as trigger_event_trigger_price,
-        max(case when is_first_trigger then stop_price end) as trigger_event_stop_price,
-        max(case when is_first_trigger then entry_price end) as trigger_event_entry_price,
-        max(case when is_first_trigger then quantity end) as trigger_event_quantity,
-        max(case when is_first_trigger then side end) as trigger_event_side,
-        max(case when is_first_trigger then trigger_type end) as trigger_event_trigger_type,
-        max(case when is_first_trigger then entry_placed_at end) as trigger_event_entry_placed_at,
-        max(case when is_first_trigger then entry_time end) as trigger_event_entry_time,
-        max(case when is_first_trigger then occurred_at end) as trigger_occurred_at,
-        max(case when is_first_trigger then ingested_at end) as trigger_ingested_at,
-        max(case when is_first_trigger then price_age_ms end) as price_age_ms,
-        max(case when is_first_trigger then spread_bps_at_trigger end) as spread_bps_at_trigger,
-        max(case when is_first_trigger then top_depth_quote end) as top_depth_quote,
+        {{ first_of('trigger_price', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_event_trigger_price,
+        {{ first_of('stop_price', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_event_stop_price,
+        {{ first_of('entry_price', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_event_entry_price,
+        {{ first_of('quantity', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_event_quantity,
+        {{ first_of('side', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_event_side,
+        {{ first_of('trigger_type', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_event_trigger_type,
+        {{ first_of('entry_placed_at', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_event_entry_placed_at,
+        {{ first_of('entry_time', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_event_entry_time,
+        {{ first_of('occurred_at', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_occurred_at,
+        {{ first_of('ingested_at', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_ingested_at,
+        {{ first_of('price_age_ms', 'event_order') }} filter (where state_event = 'TRIGGERED') as price_age_ms,
+        {{ first_of('spread_bps_at_trigger', 'event_order') }} filter (where state_event = 'TRIGGERED') as spread_bps_at_trigger,
+        {{ first_of('top_depth_quote', 'event_order') }} filter (where state_event = 'TRIGGERED') as top_depth_quote,
 
         -- of the other states
         min_by(occurred_at, event_order) filter (where state_event = 'SUBMITTED') as submit_occurred_at,
@@ -248,7 +263,7 @@ folded as (
         max(retry_count) as retry_count,
         min(event_seq) as first_event_seq,
         max(event_seq) as last_event_seq,
-        max(case when event_order = 1 then occurred_at end) as first_event_at,
+        min_by(occurred_at, event_order) as first_event_at,
         max(ingested_at) as last_ingested_at,
         {{ sorted_list('event_id') }} as source_event_ids,
         {{ sorted_list('stream_seq') }} as stream_seqs,
@@ -265,12 +280,13 @@ effective as (
 
     select
         *,
-        coalesce(first_trigger = 1, false) as is_triggered,
+        coalesce(first_trigger = first_event, false) as is_triggered,
         case
             when
-                first_block < coalesce(first_submit, event_count + 1)
-                and first_block < coalesce(first_failure, event_count + 1)
-                and first_block < coalesce(first_execution, event_count + 1)
+                first_block is not null
+                and coalesce(first_block < first_submit, true)
+                and coalesce(first_block < first_failure, true)
+                and coalesce(first_block < first_execution, true)
                 then first_block
         end as effective_block
     from folded
@@ -283,8 +299,9 @@ resolved as (
         *,
         case
             when
-                first_failure < coalesce(first_execution, event_count + 1)
-                and first_failure < coalesce(effective_block, event_count + 1)
+                first_failure is not null
+                and coalesce(first_failure < first_execution, true)
+                and coalesce(first_failure < effective_block, true)
                 then first_failure
         end as effective_failure
     from effective
@@ -297,11 +314,10 @@ states as (
         *,
         case
             when
-                first_submit < least(
-                    coalesce(first_execution, event_count + 1),
-                    coalesce(effective_failure, event_count + 1),
-                    coalesce(effective_block, event_count + 1)
-                )
+                first_submit is not null
+                and coalesce(first_submit < first_execution, true)
+                and coalesce(first_submit < effective_failure, true)
+                and coalesce(first_submit < effective_block, true)
                 then first_submit
         end as effective_submit,
         case
@@ -314,10 +330,10 @@ states as (
         end as status,
         -- TRIGGERED, SUBMITTED and an end, each once and in this order, or a lone refusal: nothing to remark
         not has_conflict and not has_other_level and (
-            event_count = 1 and (first_trigger = 1 or first_block = 1)
-            or first_trigger = 1 and event_count = 2 and (first_submit = 2 or first_failure = 2 or first_block = 2)
-            or first_trigger = 1 and first_submit = 2 and event_count = 3
-            and (first_execution = 3 or first_failure = 3)
+            event_count = 1 and coalesce(first_trigger, first_block) is not null
+            or event_count = 2 and first_trigger < coalesce(first_submit, first_failure, first_block)
+            or event_count = 3 and first_trigger < first_submit
+            and first_submit < coalesce(first_execution, first_failure)
         ) as is_plain
     from resolved
 
@@ -327,26 +343,32 @@ states as (
 remarkable as (
 
     select
-        told.execution_number,
-        told.event_id,
-        told.state_event,
-        told.event_type,
-        told.stop_price,
-        told.row_hash,
-        told.differing_row_hash,
-        told.is_report,
+        states.execution_number,
+        events.event_id,
+        events.state_event,
+        events.event_type,
+        events.stop_price,
+        events.row_hash,
+        coalesce(verdicts.differing_row_hash, events.other_row_hash) as differing_row_hash,
+        coalesce(verdicts.repetition, 1) = 1 as is_report,
         states.stop_price as first_stop_price,
         case
-            when states.first_execution < told.event_order then 'EXECUTED'
-            when states.effective_failure < told.event_order then 'FAILED'
-            when states.effective_block < told.event_order then 'BLOCKED'
-            when states.first_submit < told.event_order then 'SUBMITTED'
-            when told.event_order > 1 then 'PENDING'
+            when states.first_execution < coalesce(verdicts.event_order, events.event_seq) then 'EXECUTED'
+            when states.effective_failure < coalesce(verdicts.event_order, events.event_seq) then 'FAILED'
+            when states.effective_block < coalesce(verdicts.event_order, events.event_seq) then 'BLOCKED'
+            when states.first_submit < coalesce(verdicts.event_order, events.event_seq) then 'SUBMITTED'
+            when states.first_event < coalesce(verdicts.event_order, events.event_seq) then 'PENDING'
             else 'none'
         end as state_before
-    from told
-    inner join states on told.execution_number = states.execution_number
-    where not coalesce(states.is_plain, false)
+    from {{ ref('stg_execution__stop_events') }} as events
+    inner join executions
+        on events.client_id = executions.client_id and events.execution_token = executions.execution_token
+    inner join states on executions.execution_number = states.execution_number
+    left join verdicts
+        on
+            executions.execution_number = verdicts.execution_number
+            and events.event_id = verdicts.event_id and events.date = verdicts.date
+    where not coalesce(states.is_plain, false) and coalesce(verdicts.arrival_order, 1) = 1
 
 ),
 

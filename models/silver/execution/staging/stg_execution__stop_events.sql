@@ -120,8 +120,8 @@ select
     lifted.source_file,
     lifted.environment,
     cast(lifted.landed_rows as integer) as landed_rows,
-    lifted.row_hash,
-    lifted.other_row_hash,
+    left(lifted.row_hash, 16) as row_hash,
+    left(lifted.other_row_hash, 16) as other_row_hash,
 
     -- flags
     lifted.other_row_hash is not null as has_conflict,
