@@ -173,6 +173,12 @@ class TestGoldenB:
                 cash += sign.get(moved["transaction_type"], 0) * moved["quantity"]
         assert balances == [D("2.91"), D("95.6172")]
         assert cash == start + row["net_pnl"] == D("32.5972")
+        assert [(c["residual"], c["is_balanced"]) for c in pipeline.rows("ledger_cycles")] == [(0, True)]
+
+    def test_a_cycle_that_does_not_balance_is_told(self, pipeline):
+        movements = [*self.movements[:-1], self.movements[-1] | {"quantity": "32.5971"}]
+        operation(pipeline, trades=self.fills, orders=movements)
+        assert [(c["residual"], c["is_balanced"]) for c in pipeline.rows("ledger_cycles")] == [(D("0.0001"), False)]
 
     def test_without_own_fills_the_ledger_stands_for_them(self, pipeline):
         fees = {3: {"fee": "0.09", "fee_asset": "USDC"}, 4: {"fee": "0.0928", "fee_asset": "USDC"}}
