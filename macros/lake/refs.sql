@@ -2,8 +2,9 @@
    `dbt build` sees the dates that it has not passed on yet. Everything else (`dbt test`, docs, shells, unit tests) sees
    them whole. #}
 {% macro ref() %}
-  {# The hook that makes the views again renders them: an operation has no parents by which dbt would know them. #}
-  {% if execute and model is defined and model.resource_type == 'operation' %}
+  {# The hook that makes the views again renders them, and so does `dbt run-operation`: an operation has no parents by
+     which dbt would know them, and no group to which those that are private would show. #}
+  {% if execute and (model is not defined or model.resource_type in ('operation', 'macro')) %}
     {% set named = graph.nodes.values() | selectattr('resource_type', 'in', ['model', 'seed'])
         | selectattr('name', 'equalto', varargs | last) | list %}
     {% set version = kwargs.get('version', kwargs.get('v')) %}

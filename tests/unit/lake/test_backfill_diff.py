@@ -70,23 +70,14 @@ def report(tmp_path) -> dict:
     )
     anomalies = node("replay_anomalies", "client_id", "execution_token", "anomaly_code", "created_at")
     same = [(1, "same", "FAILED", money("-1")), (2, "of another tenant", "FAILED", None)]
-    put(
-        tmp_path,
-        main,
-        1,
-        [(1, "a", "FAILED", None), (1, "b", "EXECUTED", money("-2.5")), (1, "gone", "PENDING", None), *same],
-    )
-    put(
-        tmp_path,
-        main,
-        2,
-        [
-            (1, "a", "EXECUTED", money("-1.25")),
-            (1, "b", "EXECUTED", money("-2.75")),
-            (1, "new|", "BLOCKED", None),
-            *same,
-        ],
-    )
+    before = [(1, "a", "FAILED", None), (1, "b", "EXECUTED", money("-2.5")), (1, "gone", "PENDING", None)]
+    after = [
+        (1, "a", "EXECUTED", money("-1.25")),
+        (1, "b", "EXECUTED", money("-2.75")),
+        (1, "new|", "BLOCKED", None),
+    ]
+    put(tmp_path, main, 1, [*before, *same])
+    put(tmp_path, main, 2, [*after, *same])
     for version in (1, 2):  # a date of equal content isn't read
         put(tmp_path, main, version, same, "2024-12-02")
     put(tmp_path, set_aside, 1, [(1, "q", ["NONPOSITIVE", "TIME_ORDER"]), (1, "r", ["TIME_ORDER"])])
