@@ -58,11 +58,15 @@ def check(
 
 
 @app.command(epilog="Example: tickhouse contract write")
-def write() -> None:
+def write(as_json: Json = False) -> None:
     """Write the contract of each dataset whose YAML is not published as it stands, a change as the next version."""
     changed = contract_versions.write()
-    for path in changed:
-        say(f"{'wrote' if path.is_file() else 'removed'} {path.relative_to(contract_versions.PROJECT_DIR)}")
+    here = contract_versions.PROJECT_DIR
+    rows = [
+        {"file": str(path.relative_to(here)), "change": "written" if path.is_file() else "removed"}
+        for path in changed
+    ]
+    print_rows(rows, as_json=as_json)
     say(f"{len(changed)} files changed")
 
 
@@ -70,11 +74,11 @@ def write() -> None:
 def publish(
     datasets: Annotated[list[str] | None, typer.Argument(help="Datasets, such as silver/touches.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every dataset that has a draft.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List drafts as published: from then on their files stand, and a change is a new version."""
     if bool(datasets) == every:
         raise typer.BadParameter("expected names of datasets or --all, and not both")
     published = contract_versions.publish(datasets or ())
-    for place in published:
-        say(f"published {place}")
+    print_rows([{"published": place} for place in published], as_json=as_json)
     say(f"{len(published)} contracts published")

@@ -10,7 +10,7 @@ import pytest
 from tests.fixtures.macros import macro
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "tickhouse/execution")
-TOKEN = "3b9a684993da6bdd6f11d0941519e576a4bddef3ac0c0630ddfe2e1054313084"  # noqa: S105 (an execution token)
+TOKEN_TEXT = "3b9a684993da6bdd6f11d0941519e576a4bddef3ac0c0630ddfe2e1054313084"  # noqa: S105 (an execution token)
 
 
 def value(sql: str, **named: object) -> object:
@@ -19,8 +19,8 @@ def value(sql: str, **named: object) -> object:
 
 def test_the_golden_token_gives_its_ids():
     text = "1|123|STOP_LOSS|88200.00000000|1"
-    assert value(macro("sha256_hex", f"'{text}'")) == TOKEN
-    execution_id = value(macro("uuid5", f"'execution|1|{TOKEN}'"))
+    assert value(macro("sha256_hex", f"'{text}'")) == TOKEN_TEXT
+    execution_id = value(macro("uuid5", f"'execution|1|{TOKEN_TEXT}'"))
     assert execution_id == uuid.UUID("9240b994-7937-5391-95dd-595de00d6d1d")
     sample_id = value(macro("uuid5", f"'sample|stop_outcome|v1.0.0|{execution_id}'"))
     assert sample_id == uuid.UUID("25a2a863-b2c7-5287-a201-bf6c6aa75ebe")
