@@ -1,4 +1,4 @@
-"""The views of the database can be made again by themselves, without a build: after a swap, a retention, a compaction."""
+"""The views of the database can be made again without a build: after a swap, a retention, a compaction."""
 
 from tests.fixtures.dbt import repository_project
 
