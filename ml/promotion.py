@@ -180,7 +180,7 @@ def _compared(
     table: datasets.TrainingTable, stored: experiments.Stored, root: Path, now: dict, accept_no_skill: bool
 ) -> tuple[list[Gate], challenge.Verdict | None]:
     """The experiment made once more, and against the champion's way of training, on the same rows and folds."""
-    evaluation = training.evaluate(table, _config(stored))
+    evaluation = training.evaluate(table, training.Config.from_dict(stored.config["inputs"]["training"]))
     same = _plain(evaluation.metrics["results"]) == _plain(stored.metrics["results"])
     found = [
         Gate(
@@ -217,7 +217,7 @@ def _compared(
         )
         return [*found, Gate("skill", shown, why)], None
     champion = next(m for m in now["models"] if m["model_id"] == champion_id)
-    theirs = training.evaluate(table, _config_of(champion)).oof
+    theirs = training.evaluate(table, training.Config.from_dict(champion["params"])).oof
     key = (PRIMARY_STAGE, "direction")
     verdict = challenge.Verdict(
         challenge.brier(theirs[PRIMARY_STAGE, experiments.PRIMARY_HEAD], mine),
@@ -227,19 +227,6 @@ def _compared(
     )
     why = "" if verdict.holds else f"worse than {champion_id} on the same rows"
     return [*found, Gate("not_worse_than_champion", verdict.told(), why)], verdict
-
-
-def _config(stored: experiments.Stored) -> training.Config:
-    return _config_from(stored.config["inputs"]["training"])
-
-
-def _config_of(entry: dict) -> training.Config:
-    return _config_from(entry["params"])
-
-
-def _config_from(plain: dict[str, Any]) -> training.Config:
-    kept = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items() if k != "ablation"}
-    return training.Config(**kept)
 
 
 def _plain(value: object) -> object:
