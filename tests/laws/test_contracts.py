@@ -32,11 +32,15 @@ from lake import (
     retention,
     rollup,
     runs,
+    training_sets,
     versions,
     windows,
 )
 from lake.contracts import BrokenContract
 from ml import experiments, training
+from ml.training_sets import train as train_set
+from ml.training_sets.publish import publish as publish_set
+from tests.fixtures import training_candidates
 from tests.fixtures.dbt import repository_project
 from tests.fixtures.released import every_record
 from tests.laws.repository import PROJECT_DIR
@@ -67,6 +71,8 @@ LAYOUT = [
     rf"lake/silver/datasets/[a-z0-9_]+/(params={HEX8}/)?date={DAY}/data\.parquet",
     rf"lake/silver/features/{VERSION_FOLDER}/date={DAY}/data\.parquet",
     rf"lake/gold/training/candidates/{VERSION_FOLDER}/date={DAY}/data\.parquet",
+    rf"lake/gold/training_sets/[a-z_]+/v\d+\.\d+\.\d+/(train|test)/date={DAY}/data\.parquet",
+    r"lake/gold/models/[a-z_]+/v\d+\.\d+\.\d+/dataset_hash",
     r"lake/silver/features/\._lock-experiments",
     r"lake/_stage/[a-z0-9_.]+\.lock",
     r"lake/_stage/empty/[a-z0-9_]+/([a-z_]+=none/)*date=1970-01-01/(hour=00/)?empty\.parquet",
@@ -170,6 +176,21 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: path for name, path in files_below(root).items() if name.endswith("/truth.json")}
 
 
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Both training sets of the execution domain, published and trained on."""
+    root = tmp_path_factory.mktemp("published")
+    for name in training_sets.SETS:
+        training_candidates.commit(root, name, training_candidates.rows(name, days=20, per_day=12))
+        publish_set(root, name, data_through=training_candidates.THROUGH)
+        train_set.train(root, name, config=train_set.Config(max_rounds=5, bootstrap_draws=20))
+    return {
+        name: path
+        for name, path in files_below(root).items()
+        if re.search(r"/training_sets/[^c]|/models/", name)
+    }
+
+
 def stop(*_: object) -> None:
     raise RuntimeError("stopped")
 
@@ -182,6 +203,7 @@ def written(
     synced: dict[str, Path],
     kept: dict[str, Path],
     planted: dict[str, Path],
+    published: dict[str, Path],
 ) -> dict[str, Path]:
     """Every file that a real run wrote, and the contracts of features and datasets, by path below its root."""
     checked_in = [contracts.FEATURES_JSON, *contracts.CONTRACTS_DIR.glob("*/*/v*.json")]
@@ -192,6 +214,7 @@ def written(
         | synced
         | kept
         | planted
+        | published
         | {path.relative_to(PROJECT_DIR).as_posix(): path for path in checked_in}
     )
 
