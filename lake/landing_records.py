@@ -4,6 +4,7 @@ Read through the macro ``records``. A marker is read where it stands, when the v
 when the view is made, at the start of every run of dbt. Source: spec/execution.md 3.1, 7.2.
 """
 
+import functools
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -26,12 +27,6 @@ WINDOW_TYPES = {
 _WINDOW_COLUMNS = {
     **{name: (kind, quote(name)) for name, kind in WINDOW_TYPES.items()},
     "is_supplement": ("boolean", "filename like '%/commit-__-s__.json'"),
-}
-_SOURCE_COLUMNS = {
-    "dataset": "varchar",
-    "warn_after_s": "bigint",
-    "error_after_s": "bigint",
-    "last_ingested_at": "timestamptz",
 }
 
 
@@ -63,18 +58,20 @@ def _scan(root: Path, name: str) -> str | None:
 
 def bronze_sources(root: Path) -> str:
     """SELECT of one row per source of hour windows: its limits of freshness in seconds, and the newest value of its
-    window column; NULL where nothing is landed. `dbt source freshness` and `tickhouse status` judge by the same."""
+    window column; NULL where nothing is landed. `dbt source freshness` judges by the same table, `bronze.landed`."""
+    values = ", ".join(f"({', '.join(literal(value) for value in limits)})" for limits in _limits())
+    return (
+        "(select dataset, warn_after_s, error_after_s, nullif(last_at, timestamptz 'epoch') as last_ingested_at "
+        f"from (values {values}) as declared (dataset, warn_after_s, error_after_s) "
+        "left join bronze.landed on source_name = dataset)"
+    )
+
+
+@functools.cache
+def _limits() -> tuple[tuple[str, int | None, int | None], ...]:
+    """(name, warning, error) of every source of hour windows; read once, as every run of dbt asks several times."""
     declared = [source for source in sources.declared() if source.windows_of]
-    last = sources.last_at(root, {source.name: source.windows_of for source in declared}, [])
-    rows = []
-    for source in declared:
-        at = last[source.name]
-        landed = None if at == sources.EPOCH else at.isoformat()
-        values = (source.name, source.warn_after_s, source.error_after_s, landed)
-        rows.append(f"({', '.join(literal(value) for value in values)})")
-    listed = ", ".join(f"cast({quote(n)} as {kind}) as {quote(n)}" for n, kind in _SOURCE_COLUMNS.items())
-    names = ", ".join(quote(n) for n in _SOURCE_COLUMNS)
-    return f"(select {listed} from (values {', '.join(rows)}) as declared ({names}))"
+    return tuple((source.name, source.warn_after_s, source.error_after_s) for source in declared)
 
 
 RELATIONS = {"bronze_windows": bronze_windows, "bronze_sources": bronze_sources}
