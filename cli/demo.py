@@ -30,10 +30,11 @@ def demo(
     fault: FaultNames = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print an array of flat objects.")] = False,
 ) -> None:
-    """Simulate sessions and a trading bot, land their files, build every dataset and train; a second run finds all done.
+    """Simulate sessions and a trading bot, land them, build every dataset and train; a second run finds all done.
 
-    The options are of the market; the bot's four days have everything planted that there is to find. Prints training figures of all test sessions and of the holdout as they are, without a verdict, then what
-    was made, where it stands and how long each step took. Without options: 20 sessions with effects to be found.
+    Prints training figures of all test sessions and of the holdout as they are, without a verdict, then what
+    was made, where it stands and how long each step took. Without options: 20 sessions with effects to be found. The
+    options are the market's; the bot plays four days with everything planted that there is to find.
     """
     root = lake_root()
     figures: list[dict[str, Any]] = []

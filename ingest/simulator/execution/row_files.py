@@ -71,6 +71,8 @@ class SqlDump:
 def _copied(value: object) -> str:
     if value is None:
         return "\\N"
+    if type(value) is str and "\\" not in value and value.isprintable():
+        return value
     if isinstance(value, bool):
         return "t" if value else "f"
     if isinstance(value, dict | list):

@@ -181,9 +181,9 @@ def _play(stage: Path, settings: dict, start: datetime, progress: Callable[[int,
             for name, stream in streams.items():
                 rows[name].write(hour_us, stream.take_until(end_us))
             fills.write(hour_us, engine.desk.fills.take_until(end_us))
-        if number == days - 1:
-            engine.finish()
-        truth.write(*engine.take_truth())
+            if number == days - 1 and hour == 23:
+                engine.finish()
+            truth.write(*engine.take_truth())
         if progress:
             progress(number + 1, days)
     for file in (events, *rows.values(), fills, truth):

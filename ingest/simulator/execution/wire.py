@@ -72,5 +72,8 @@ def execution_token(client_id: int, operation_id: int, trigger_type: str, level:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
 def json_line(row: dict) -> str:
-    return json.dumps(row, separators=(",", ":"), ensure_ascii=False) + "\n"
+    return _encode(row) + "\n"
