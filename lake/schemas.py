@@ -656,9 +656,7 @@ def _dataset_status() -> Schema:
         ),
         **_OK_HAS_NO_ERROR,
     }
-    return _file(
-        "Verdict of the data tests on one commit", rf"{RECORDS}/status-{_HEX8}\.json", schema
-    )
+    return _file("Verdict of the data tests on one commit", rf"{RECORDS}/status-{_HEX8}\.json", schema)
 
 
 def _dataset_ancestry() -> Schema:
@@ -1147,7 +1145,15 @@ def _registry(words: Vocabulary) -> Schema:
     dataset = {"dataset_version": SOME, "content_digest": SHA256, "manifest_sha256": SHA256}
     served = _map(SLUG, SLUG)
     promotion = _record(
-        **dataset, experiment=EXPERIMENT, artifact_sha256=SHA256, champions=served, at=INSTANT, notes=ANY_TEXT
+        **dataset,
+        retrieval=file,
+        stages=_list(stage, minItems=1),
+        features=_list(TEXT, minItems=1),
+        experiment=EXPERIMENT,
+        artifact_sha256=SHA256,
+        champions=served,
+        at=INSTANT,
+        notes=ANY_TEXT,
     )
     history = _record(
         at=INSTANT,
@@ -1237,7 +1243,9 @@ def _training_set_metrics() -> Schema:
         remarks=_list(TEXT),
         model=_record(path=_pattern(rf"lake/gold/models/{_SET_PATH}/model\.json"), sha256=SHA256, bytes=SOME),
     )
-    return _file("Scores of a model of a training set", rf"lake/gold/models/{_SET_PATH}/metrics\.json", schema)
+    return _file(
+        "Scores of a model of a training set", rf"lake/gold/models/{_SET_PATH}/metrics\.json", schema
+    )
 
 
 def _training_set_model() -> Schema:

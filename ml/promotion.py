@@ -26,13 +26,14 @@ from lake import datasets as lake_datasets
 from lake.commits import now_utc
 from lake.digest import file_digest, table_digest
 from lake.paths import stage_dir
-from ml import challenge, datasets, experiments, gates, registry, training
+from ml import challenge, datasets, experiments, gates, registry, retrieval, training
 from ml.gates import Gate
 from ml.registry import CHAMPION, Artifact
 
 GOLD = "lake/gold/training"
 VERSIONS = f"{GOLD}/versions/signals_production"
 PRODUCTION = "ml/production/boosted_trees"
+RETRIEVAL = "ml/production/retrieval_index.joblib"
 PRIMARY_STAGE = "touch"
 MUST_BEAT = ("base_rate", "class_prior")
 TOUCHES, POINTS = "silver/datasets/touches", "silver/datasets/observation_points"
@@ -389,8 +390,14 @@ def _with(
         "content_digest": manifest["content_digest"],
         "manifest_sha256": atomic.sha256_file(root / VERSIONS / f"v={number}" / "manifest.yaml"),
     }
+    index = _retrieval_index(
+        root, number, stored.config["inputs"]["training"]["stages"], stored.config["inputs"]["features"]
+    )
     promotion = {
         **dataset,
+        "retrieval": {"path": RETRIEVAL, "sha256": hashlib.sha256(index).hexdigest(), "bytes": len(index)},
+        "stages": stored.config["inputs"]["training"]["stages"],
+        "features": stored.config["inputs"]["features"],
         "experiment": stored.path.name,
         "artifact_sha256": _sha256(stored),
         "champions": champions,
@@ -499,6 +506,19 @@ def _production_copy(root: Path, experiment: str, head: str, stage: str) -> byte
     return buffer.getvalue()
 
 
+def _retrieval_index(root: Path, number: int, stages: Sequence[str], features: Sequence[str]) -> bytes:
+    """Bytes of the index of past events, by stage, out of a published table; the same at every call."""
+    table = pq.ParquetFile(root / VERSIONS / f"v={number}" / "data.parquet").read()
+    names = [n for n in features if n not in datasets.CATEGORICAL_COLUMNS]
+    states = {
+        stage: retrieval.Index.build(table.filter(pc.equal(table["stage"], stage)), names).state()
+        for stage in stages
+    }
+    buffer = io.BytesIO()
+    joblib.dump(experiments.canonical(states), buffer)
+    return buffer.getvalue()
+
+
 def _served(now: dict, experiment: str) -> dict | None:
     """The promotion that serves, if it is of this experiment."""
     number = (now["dataset"] or {}).get("dataset_version")
@@ -592,10 +612,20 @@ def finish(root: Path) -> None:
                     "put the experiment back as it was"
                 )
             atomic.write_bytes(root / artifact.path, data)
-    half_written = [p for folder in (PRODUCTION, GOLD) for p in (root / folder).glob("._tmp-*")]
+    half_written = [
+        p for folder in (PRODUCTION, GOLD, "ml/production") for p in (root / folder).glob("._tmp-*")
+    ]
     for stray in [*half_written, *set((root / PRODUCTION).glob("*.joblib")) - kept]:
         stray.unlink()
     number = now["dataset"]["dataset_version"]
+    promotion = next(p for p in now["promotions"] if p["dataset_version"] == number)
+    if not _holds(root / RETRIEVAL, promotion["retrieval"]["sha256"]):
+        index = _retrieval_index(root, number, promotion["stages"], promotion["features"])
+        if hashlib.sha256(index).hexdigest() != promotion["retrieval"]["sha256"]:
+            raise registry.AlteredModel(
+                f"{VERSIONS}/v={number}/data.parquet doesn't give the registered index any more; put it back as it was"
+            )
+        atomic.write_bytes(root / RETRIEVAL, index)
     version = root / VERSIONS / f"v={number}"
     _copy(version / "manifest.yaml", root / GOLD / "manifest.yaml", root)
     _copy(version / "data.parquet", root / GOLD / "signals_production.parquet", root)

@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from lake import atomic, contracts
 from lake.commits import now_utc
+from ml import retrieval
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 LOCK_TIMEOUT_S = 600
@@ -140,3 +141,16 @@ def unpickled(root: Path, artifact: Artifact, who: str) -> Any:
             "`tickhouse rollback` places the registered one again"
         )
     return joblib.load(io.BytesIO(data))
+
+
+def load_retrieval(root: Path) -> dict[str, retrieval.Index]:
+    """The index of past events that serves, by stage. Raises AlteredModel, and RegistryError where nothing serves."""
+    now = read(root)
+    if now["dataset"] is None:
+        raise RegistryError(
+            "nothing was promoted yet, expected an index of past events; promote an experiment first"
+        )
+    number = now["dataset"]["dataset_version"]
+    promotion = next(p for p in now["promotions"] if p["dataset_version"] == number)
+    states = unpickled(root, Artifact(**promotion["retrieval"]), f"promotion {number}")
+    return {stage: retrieval.Index.from_state(state) for stage, state in states.items()}

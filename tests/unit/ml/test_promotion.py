@@ -114,7 +114,11 @@ def root(built, tmp_path) -> Path:
 
 def tree(root: Path) -> dict[str, str]:
     """Everything that serves, by the hash of its bytes; the pointer tells when it moved and is left out."""
-    places = [*(root / promotion.PRODUCTION).glob("*"), *(root / promotion.GOLD).glob("*.*")]
+    places = [
+        root / promotion.RETRIEVAL,
+        *(root / promotion.PRODUCTION).glob("*"),
+        *(root / promotion.GOLD).glob("*.*"),
+    ]
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in places if p.name != "pointer.json"}
 
 
@@ -143,6 +147,9 @@ def test_a_promotion_places_everything_that_serves(root: Path) -> None:
         assert (model["head"], model["stage"]) == (entry["head"], entry["stage"])
         assert model["model"]["booster"].startswith("tree")
     assert promote(root).state == "unchanged"
+    indexes = registry.load_retrieval(root)
+    assert sorted(indexes) == ["confirm_240", "touch"]
+    assert len(indexes["touch"].rows) == world().num_rows // 2
 
 
 def test_the_published_table_is_the_judged_one_in_order(root: Path) -> None:
