@@ -1,6 +1,6 @@
 {{ config(severity="warn") }}
--- What an account got, made and gave back comes out even (spec/execution.md 4.8). Only a warning: a fee that was paid
--- out of another account leaves a residual, which is told and never adjusted away.
+-- What an account got, made and gave back comes out even (spec/execution.md 4.8). Only a warning: dust, or a
+-- movement that nobody linked, leaves a residual, which is told and never adjusted away.
 select
     client_id,
     operation_id,
