@@ -17,6 +17,7 @@ from ingest.simulator.execution.landing import Landed, land_simulated
 from ingest.simulator.execution.simulation import DEFAULT_START, simulate_execution
 from ingest.window_schema import WINDOW_SCHEMAS
 from ingest.window_seal import seal_through
+from lake import contract_data, contract_documents
 from tests.fixtures.dbt import Outcome, repository_project, unsynced
 
 DAYS = 3
@@ -136,7 +137,8 @@ def test_landing_again_adds_nothing(world: World):
 def test_secrets_stay_out(world: World):
     """Source: spec/execution.md 8.4."""
     planted = world.counts["planted"]["secrets"]
-    texts = "select error_message as t from bronze.events union all select description || raw_response from bronze.ledger"
+    texts = "from (select error_message as t from bronze.events) union all "
+    texts += "select description || raw_response from bronze.ledger"
     assert world.one(f"select count(*) from ({texts}) where t like '%[REDACTED]%'") == planted > 0
     leaks = "regexp_matches(t, '[A-Za-z0-9]{64}|jane[.]doe|192[.]168|0x5290|10[.][0-9]+[.]0[.]7')"
     assert world.one(f"select count(*) from ({texts}) where {leaks}") == 0
@@ -177,7 +179,8 @@ def test_the_current_attempt_is_the_latest_that_was_accepted(world: World):
 
 def test_quarantine_holds_what_was_planted_and_the_identity(world: World):
     rules = world.pairs(
-        "select unnest(failed_rules) as r, count(*) from silver.stop_executions_quarantine group by 1"
+        "select rule, count(*) from (select unnest(failed_rules) as rule from silver.stop_executions_quarantine) "
+        "group by rule"
     )
     assert rules == world.counts["failed_rules"]
     tokens = world.one("select count(distinct (client_id, execution_token)) from bronze.events")
@@ -404,3 +407,42 @@ def test_data_is_known_through_the_end(world: World):
     assert world.one("select max(data_through) from silver.data_through") == datetime(
         2024, 12, 1, tzinfo=UTC
     ) + timedelta(days=DAYS)
+
+
+def test_monitoring_counts_what_was_planted(world: World):
+    """Source: spec/execution.md 7.2, 11.10."""
+    planted, rules = world.counts["planted"], world.counts["failed_rules"]
+    assert world.one("select count(*) from monitoring.duplicates") == planted["duplicate-delivery"]
+    assert world.one("select count(*) from monitoring.sequence_gaps") == planted["stream-gap"]
+    assert (
+        world.one("select sum(out_of_range) from monitoring.slippage_out_of_range")
+        == planted["slippage-beyond"]
+    )
+    assert (
+        world.one("select sum(without_fill) from monitoring.executed_without_fill")
+        == planted["executed-without-fill"]
+    )
+    found = world.pairs("select quality_rule, quarantined_rows from monitoring.quarantine_share")
+    assert {rule: count for rule, count in found.items() if count and rule != "any"} == rules
+    assert found["any"] == world.counts["executions"]["quarantined"]
+    assert world.pairs("select anomaly_code, sum(anomalies) from monitoring.anomaly_counts group by all") == (
+        world.pairs("select anomaly_code, count(*) from silver.replay_anomalies group by all")
+    )
+    assert world.pairs("select dataset, bool_and(is_present) from monitoring.completeness group by all") == (
+        dict.fromkeys(WINDOW_SCHEMAS, True)
+    )
+    # what was landed is years old by now, and nothing came since
+    assert set(world.pairs("select dataset, status from monitoring.bronze_freshness").values()) == {"stale"}
+
+
+def test_files_hold_what_their_contracts_promise(world: World):
+    """Source: spec/execution.md 7.1, 11.5."""
+    datasets = contract_documents.datasets()
+    held = {n for n, d in datasets.items() if d.folder and contract_data.newest_file(world.root, d.folder)}
+    assert held >= {
+        "bronze/events",
+        "silver/stop_executions",
+        "silver/operations",
+        "gold/stop_outcome_candidates",
+    }
+    assert [f"{fault.dataset}: {fault.told}" for fault in contract_data.check(world.root, datasets)] == []
