@@ -24,7 +24,7 @@ def make(root: Path, count: int) -> Path:
         "ci_low",
         "ci_high",
     ]
-    scores = {name: 0.123456789 for name in [*names, "n_folds"]}
+    scores = dict.fromkeys([*names, "n_folds"], 0.123456789)
     heads = {f"head{i}_{stage}": scores for i in range(8) for stage in ("touch", "confirm_240")}
     entries = [
         {
