@@ -89,8 +89,11 @@ def stop_executions(
 def swap(
     dataset: Annotated[str, typer.Argument(help="Dataset to swap: stop_executions.")],
     to: Annotated[int, typer.Option("--to", help="Version that readers see from now on; 1 goes back.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
 ) -> None:
     """Make a version what readers see and builds write; the one before is kept."""
     before = backfill.swap(lake_root(), dataset, to)
+    if as_json:
+        print(json.dumps({"dataset": dataset, "version": to, "version_before": before}))
     again = "; it was already, and its views are made anew" if before == to else f"; version {before} is kept"
     say(f"readers of {dataset} see version {to}{again}")

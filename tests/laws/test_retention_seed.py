@@ -20,6 +20,7 @@ OTHERS = [
     "silver/stop_executions", "silver/stop_executions_quarantine", "silver/replay_anomalies", "silver/operations",
     "silver/balance_snapshots", "silver/portfolio_snapshots", "silver/portfolio_daily", "silver/fills",
     "silver/ledger", "silver/tax_lots", "silver/market_bars_1m",
+    "silver/stop_executions_v2", "silver/replay_anomalies_v2",  # siblings of a backfill
 ]  # fmt: skip
 BRONZE_EXECUTION = [
     f"bronze/{name}"
