@@ -337,7 +337,8 @@ def _operation(
             ]
         ]
         mae, mfe = half_even(min(Fraction(0), *moves), 4), half_even(max(Fraction(0), *moves), 4)
-    mark = max(of_symbol, key=lambda b: b["bar_end"], default=None) if status == "ACTIVE" else None
+    marks = [b for b in of_symbol if opened and b["open_time"].date() >= opened.date()]
+    mark = max(marks, key=lambda b: b["bar_end"], default=None) if status == "ACTIVE" else None
     risk = abs(entry_notional - stop * entry_quantity) if entry_quantity and stop is not None else None
 
     running, notionals = Fraction(0), []

@@ -1,3 +1,5 @@
+{%- set end_of_time = "cast('9999-12-31 00:00:00+00' as timestamp with time zone)" -%}
+
 with
 
 linked as (
@@ -153,27 +155,31 @@ of_bars as (
         lived.operation_id,
         count(*) as bar_count,
         min(bars.low) as lowest,
-        max(bars.high) as highest,
-        max_by(bars.close, bars.bar_end) as last_close,
-        max(bars.bar_end) as last_bar_end
+        max(bars.high) as highest
     from lived
     inner join bars
         on lived.symbol = bars.symbol
         and lived.opened_at <= bars.open_time
-        and (lived.closed_at is null or lived.closed_at >= bars.bar_end)
+        and coalesce(lived.closed_at, {{ end_of_time }}) >= bars.bar_end
     group by lived.date, lived.client_id, lived.operation_id
 
 ),
 
--- The mark of an operation that has no full bar yet is of a bar before its opening.
+-- The last bar of the dates from its opening on: those dates are read for it, earlier ones for others only.
 marks as (
 
     select
-        symbol,
-        max_by(close, bar_end) as mark_price,
-        max(bar_end) as mark_time
-    from bars
-    group by symbol
+        lived.date,
+        lived.client_id,
+        lived.operation_id,
+        max_by(bars.close, bars.bar_end) as mark_price,
+        max(bars.bar_end) as mark_time
+    from lived
+    inner join bars
+        on lived.symbol = bars.symbol
+        and cast(lived.opened_at as date) <= bars.date
+    where lived.status = 'ACTIVE'
+    group by lived.date, lived.client_id, lived.operation_id
 
 ),
 
@@ -197,8 +203,8 @@ valued as (
         -- amounts, exact
         costs.realised,
         costs.realised_fifo,
-        case when lived.status = 'ACTIVE' then coalesce(of_bars.last_close, marks.mark_price) end as mark_price,
-        case when lived.status = 'ACTIVE' then coalesce(of_bars.last_bar_end, marks.mark_time) end as mark_time,
+        marks.mark_price,
+        marks.mark_time,
         costs.remaining_cost,
         costs.remaining_quantity as held_quantity,
         abs(lived.entry_notional - lived.stop_price * lived.entry_quantity) as initial_risk,
@@ -223,7 +229,10 @@ valued as (
         on lived.date = of_bars.date
         and lived.client_id = of_bars.client_id
         and lived.operation_id = of_bars.operation_id
-    left join marks on lived.symbol = marks.symbol
+    left join marks
+        on lived.date = marks.date
+        and lived.client_id = marks.client_id
+        and lived.operation_id = marks.operation_id
     left join exits
         on lived.date = exits.date
         and lived.client_id = exits.client_id
