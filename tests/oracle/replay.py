@@ -175,6 +175,7 @@ def _execution(landed: list[dict], closes: dict) -> tuple[dict, list]:
     if None not in (executed, requested) and executed > requested * (1 + Decimal("1e-8")):
         flags.add("OVERFILL")
         anomalies.append((None, "OVERFILL"))
+    flags.add("UNKNOWN_OPERATION")  # these worlds have stop events alone
     row["quality_flags"] = sorted(flags)
     row["failed_rules"] = _failed_rules(row)
     return row, anomalies

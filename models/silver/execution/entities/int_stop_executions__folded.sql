@@ -173,8 +173,8 @@ told as (
         on events.client_id = executions.client_id and events.execution_token = executions.execution_token
     left join verdicts
         on
-            executions.execution_number = verdicts.execution_number
-            and events.event_id = verdicts.event_id and events.date = verdicts.date
+        executions.execution_number = verdicts.execution_number
+        and events.event_id = verdicts.event_id and events.date = verdicts.date
     where coalesce(verdicts.arrival_order, 1) = 1
 
 ),
@@ -213,19 +213,32 @@ folded as (
         min_by(quantity, event_order) filter (where quantity is not null) as any_quantity,
 
         -- of the first STOP_TRIGGERED
-        {{ first_of('trigger_price', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_event_trigger_price,
-        {{ first_of('stop_price', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_event_stop_price,
-        {{ first_of('entry_price', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_event_entry_price,
-        {{ first_of('quantity', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_event_quantity,
-        {{ first_of('side', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_event_side,
-        {{ first_of('trigger_type', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_event_trigger_type,
-        {{ first_of('entry_placed_at', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_event_entry_placed_at,
-        {{ first_of('entry_time', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_event_entry_time,
-        {{ first_of('occurred_at', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_occurred_at,
-        {{ first_of('ingested_at', 'event_order') }} filter (where state_event = 'TRIGGERED') as trigger_ingested_at,
-        {{ first_of('price_age_ms', 'event_order') }} filter (where state_event = 'TRIGGERED') as price_age_ms,
-        {{ first_of('spread_bps_at_trigger', 'event_order') }} filter (where state_event = 'TRIGGERED') as spread_bps_at_trigger,
-        {{ first_of('top_depth_quote', 'event_order') }} filter (where state_event = 'TRIGGERED') as top_depth_quote,
+        {{ first_of('trigger_price', 'event_order') }}
+        filter (where state_event = 'TRIGGERED') as trigger_event_trigger_price,
+        {{ first_of('stop_price', 'event_order') }}
+        filter (where state_event = 'TRIGGERED') as trigger_event_stop_price,
+        {{ first_of('entry_price', 'event_order') }}
+        filter (where state_event = 'TRIGGERED') as trigger_event_entry_price,
+        {{ first_of('quantity', 'event_order') }}
+        filter (where state_event = 'TRIGGERED') as trigger_event_quantity,
+        {{ first_of('side', 'event_order') }}
+        filter (where state_event = 'TRIGGERED') as trigger_event_side,
+        {{ first_of('trigger_type', 'event_order') }}
+        filter (where state_event = 'TRIGGERED') as trigger_event_trigger_type,
+        {{ first_of('entry_placed_at', 'event_order') }}
+        filter (where state_event = 'TRIGGERED') as trigger_event_entry_placed_at,
+        {{ first_of('entry_time', 'event_order') }}
+        filter (where state_event = 'TRIGGERED') as trigger_event_entry_time,
+        {{ first_of('occurred_at', 'event_order') }}
+        filter (where state_event = 'TRIGGERED') as trigger_occurred_at,
+        {{ first_of('ingested_at', 'event_order') }}
+        filter (where state_event = 'TRIGGERED') as trigger_ingested_at,
+        {{ first_of('price_age_ms', 'event_order') }}
+        filter (where state_event = 'TRIGGERED') as price_age_ms,
+        {{ first_of('spread_bps_at_trigger', 'event_order') }}
+        filter (where state_event = 'TRIGGERED') as spread_bps_at_trigger,
+        {{ first_of('top_depth_quote', 'event_order') }}
+        filter (where state_event = 'TRIGGERED') as top_depth_quote,
 
         -- of the other states
         min_by(occurred_at, event_order) filter (where state_event = 'SUBMITTED') as submit_occurred_at,
@@ -366,8 +379,8 @@ remarkable as (
     inner join states on executions.execution_number = states.execution_number
     left join verdicts
         on
-            executions.execution_number = verdicts.execution_number
-            and events.event_id = verdicts.event_id and events.date = verdicts.date
+        executions.execution_number = verdicts.execution_number
+        and events.event_id = verdicts.event_id and events.date = verdicts.date
     where not coalesce(states.is_plain, false) and coalesce(verdicts.arrival_order, 1) = 1
 
 ),

@@ -24,6 +24,12 @@ foreign_fees as (
 
 ),
 
+origins as (
+
+    select * from {{ ref('int_stop_executions__origins') }}
+
+),
+
 symbols as (
 
     select * from {{ ref('symbols') }}
@@ -217,9 +223,12 @@ select
     folded.execution_token,
 
     -- of the operation
-    coalesce(folded.payload_strategy_id, 0) as strategy_id,
-    folded.entry_placed_at,
-    folded.entry_time,
+    coalesce(origins.strategy_id, folded.payload_strategy_id, 0) as strategy_id,
+    coalesce(folded.entry_placed_at, origins.first_order_at) as entry_placed_at,
+    coalesce(
+        folded.entry_time,
+        case folded.side when 'SELL' then origins.first_bought_at when 'BUY' then origins.first_sold_at end
+    ) as entry_time,
 
     -- measures
     case
@@ -231,8 +240,22 @@ select
     coalesce(own_fees.unpriced_fees + coalesce(converted_fees.unpriced_fees, 0) > 0, false) as is_fee_unpriced,
     case when {{ is_empty_list('folded.failed_rules') }} then folded.execution_token = operations.current_token end
         as is_current,
-    holes.seq_after_gap
+    holes.seq_after_gap,
+    not coalesce(origins.is_known, false) as is_operation_unknown,
+    case
+        when
+            folded.status != 'EXECUTED'
+            and case folded.side
+                when 'SELL' then origins.last_unreported_sale_at when 'BUY' then origins.last_unreported_buy_at
+            end > folded.triggered_at
+            then
+                case folded.side
+                    when 'SELL' then origins.last_unreported_sale_at when 'BUY' then origins.last_unreported_buy_at
+                end
+    end as unreported_fill_at
 from folded
+left join origins
+    on folded.client_id = origins.client_id and folded.operation_id = origins.operation_id
 left join operations
     on folded.client_id = operations.client_id and folded.operation_id = operations.operation_id
 left join holes

@@ -32,7 +32,8 @@ of_executions as (
 
     select
         folded.*,
-        settled.seq_after_gap
+        settled.seq_after_gap,
+        settled.unreported_fill_at
     from folded
     inner join settled
         on
@@ -41,6 +42,7 @@ of_executions as (
     where
         folded.has_null_seq
         or settled.seq_after_gap is not null
+        or settled.unreported_fill_at is not null
         or array_contains(folded.quality_flags, 'OVERFILL')
         or array_contains(folded.failed_rules, 'TENANT_MISMATCH')
 
@@ -55,8 +57,9 @@ codes as (
             when 1 then 'SEQ_GAP'
             when 2 then 'OVERFILL'
             when 3 then 'TENANT_MISMATCH'
+            when 4 then 'FILL_WITHOUT_EVENT'
         end as anomaly_code
-    from range(4) as numbers (code_number)
+    from range(5) as numbers (code_number)
 
 ),
 
@@ -94,6 +97,10 @@ found as (
             when 'OVERFILL'
                 then 'executed ' || of_executions.executed_quantity || ' of ' || of_executions.quantity || ' requested'
             when 'TENANT_MISMATCH' then 'another client has this token too'
+            when 'FILL_WITHOUT_EVENT'
+                then
+                    'a fill at ' || of_executions.unreported_fill_at || ' closed, and no EXECUTED event tells of its order: '
+                    || 'the status stays ' || of_executions.status
         end as detail
     from of_executions
     inner join codes

@@ -73,6 +73,8 @@ select
     {{ merged_list('folded.quality_flags', flag_list({
         'FEE_MISSING': "folded.status = 'EXECUTED' and folded.exit_fees is null",
         'FEE_UNPRICED': 'settled.is_fee_unpriced',
+        'FILL_WITHOUT_EVENT': 'settled.unreported_fill_at is not null',
+        'UNKNOWN_OPERATION': 'settled.is_operation_unknown',
     })) }} as quality_flags,
 
     -- judgement
