@@ -55,8 +55,8 @@ def read(found: Published, split: str) -> Rows:
     features, labels, keys, symbols = [], [], [], []
     for path in found.files(split):
         table = pq.ParquetFile(path).read().combine_chunks()
-        features.append(_flat(table, "features", [f["name"] for f in found.record["features"]]))
-        labels.append(_flat(table, "label", [c["name"] for c in found.record["labels"]]))
+        features.append(flat(table, "features", [f["name"] for f in found.record["features"]]))
+        labels.append(flat(table, "label", [c["name"] for c in found.record["labels"]]))
         metadata = table["metadata"].combine_chunks()
         as_of, label_time, operation = (metadata.field(n) for n in ("as_of", "label_time", "operation_id"))
         columns = (as_of, label_time, table["client_id"], operation)
@@ -71,7 +71,8 @@ def read(found: Published, split: str) -> Rows:
     )
 
 
-def _flat(table: pa.Table, struct: str, names: Sequence[str]) -> pa.Table:
+def flat(table: pa.Table, struct: str, names: Sequence[str]) -> pa.Table:
+    """Children of a struct as columns, in the order of ``names``."""
     values = table[struct].combine_chunks()
     return pa.table([values.field(n) for n in names], names=[*names])
 
