@@ -307,6 +307,13 @@ def test_portfolios_equal_the_truth(world: World):
     assert world.one("select count(*) from silver.portfolio_snapshots where not is_complete") > 0
 
 
+def test_every_change_of_equity_is_explained(world: World):
+    """Profit, fees, interest and flows, to 0.01 of the quote currency. Source: spec/execution.md 4.9."""
+    residuals = world.con.execute("select client_id, residual from monitoring.portfolio_residuals").fetchall()
+    assert {client for client, _ in residuals} == {1, 2, 999}
+    assert all(residual is not None and abs(residual) <= 0.01 for _, residual in residuals), residuals
+
+
 OPERATIONS = (
     "strategy_id", "symbol", "side", "account_type", "status", "leverage", "opened_at", "closed_at",
     "entry_order_count", "exit_order_count", "planned_quantity", "stop_price", "target_price", "entry_quantity",

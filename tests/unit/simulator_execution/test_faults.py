@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from ingest.simulator.execution.faults import ALL_FAULTS, FAULTS, NO_FAULTS, chosen_faults
+from lake.paths import PROJECT_DIR
 from tests.unit.simulator_execution import kit
 
 
@@ -185,3 +186,16 @@ def test_names_are_checked():
     assert chosen_faults(["none"]) == frozenset()
     with pytest.raises(ValueError, match="expected none alone"):
         chosen_faults(["none", "secrets"])
+
+
+def test_every_fault_of_the_guide_is_one_that_can_be_switched_on():
+    guide = (PROJECT_DIR / "docs" / "guides" / "simulator.md").read_text().partition("## The bot")[2]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in guide.splitlines()
+        if line.startswith("| `")
+    ]
+    told = {name.strip("`"): cells for name, *cells in rows}
+    assert {n: cells for n, cells in told.items() if n in FAULTS} == {
+        n: [f.what, f.handling] for n, f in FAULTS.items()
+    }
