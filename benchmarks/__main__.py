@@ -353,6 +353,22 @@ def compare(scratch: Path, share: float, runs: int) -> Measured:
     return [Figure("compare", "100 experiments side by side, CPU against --help", found["ratio"], 1.5)], found
 
 
+def stop_features(scratch: Path, share: float, runs: int) -> Measured:
+    from benchmarks import bench_stop_features  # noqa: PLC0415
+
+    stops = max(int(bench_stop_features.STOPS * share), 10_000)
+    days = max(int(bench_stop_features.DAYS * share), 30)
+    found = bench_stop_features.bench(scratch / "stop_features", stops=stops, days=days, runs=runs)
+    return [
+        Figure(
+            "stop_features",
+            f"features of {stops:,} stops, CPU against a scan of all their inputs",
+            found["ratio"],
+            4.0,
+        )
+    ], found
+
+
 BENCHES: dict[str, Callable[[Path, float, int], Measured]] = {
     f.__name__: f
     for f in (
@@ -376,6 +392,7 @@ BENCHES: dict[str, Callable[[Path, float, int], Measured]] = {
         days,
         again,
         commit,
+        stop_features,
     )
 }
 

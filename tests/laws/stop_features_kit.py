@@ -2,11 +2,10 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 from tests.e2e.execution import ExecutionPipeline
-from tests.oracle.stop_worlds import World
+from tests.oracle.stop_worlds import MINUTE, World
 
 MODELS = ("feat_stop_triggers", "feat_stop_slippage")
 NO_FEATURES = ("date", "client_id", "execution_token", "symbol", "operation_id", "event_time", "available_at")
@@ -27,40 +26,35 @@ def built(
 ) -> ExecutionPipeline:
     """These rows landed, and features with all that they are made of built."""
     pipeline = ExecutionPipeline(manifest)
-    minute = timedelta(minutes=1)
-    pipeline.land(
-        events=[
+    pipeline.land(**bronze(bars, trades, events))
+    pipeline.build(*models)
+    return pipeline
+
+
+def bronze(
+    bars: Mapping[str, Sequence[dict]], trades: Sequence[dict], events: Sequence[dict]
+) -> dict[str, list[dict]]:
+    """Rows as their sources have them, by source."""
+    return {
+        "events": [
             {**{k: v for k, v in e.items() if k != "payload"}, "payload_json": plain(e["payload"])}
             for e in events
         ],
-        agg_trades=[
-            {
-                **x,
-                "market": "spot",
-                "first_trade_id": x["agg_id"],
-                "last_trade_id": x["agg_id"],
-                "is_best_match": True,
-            }
+        "agg_trades": [
+            {**x, "market": "spot", "first_trade_id": x["agg_id"], "last_trade_id": x["agg_id"]}
             for x in trades
         ],
-        klines=[
+        "klines": [
             {
                 **dict.fromkeys(("open", "high", "low"), b["close"]),
                 **b,
-                **{
-                    "symbol": s,
-                    "market": "spot",
-                    "bar_interval": "1m",
-                    "close_time": b["open_time"] + minute,
-                },
-                **{"trade_count": 1, "taker_buy_base": 0, "taker_buy_quote": 0},
+                **{"symbol": s, "market": "spot", "bar_interval": "1m", "trade_count": 1},
+                **{"close_time": b["open_time"] + MINUTE, "taker_buy_base": 0, "taker_buy_quote": 0},
             }
             for s, of in bars.items()
             for b in of
         ],
-    )
-    pipeline.build(*models)
-    return pipeline
+    }
 
 
 def plain(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`stop_execution_features`: which operation and level a minute sees, and that at a trigger it is the training set.
+"""`stop_execution_features`: the operation and level that a minute sees; at a trigger it is the training set.
 
 Operation 1 of client 1 buys at 10:00 and 11:00 and sells at 12:30; operation 2 opens at 11:30 and closes at 12:00. A
 record of 10:45 moves the stop of operation 1. Operation 3 fires its stop at 12:10:30.
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.execution import ExecutionPipeline
+from tests.laws.stop_features_kit import bronze
 from tests.oracle.stop_worlds import bar
 
 DAY = datetime(2024, 12, 27, tzinfo=UTC)
@@ -74,49 +75,45 @@ TRIGGER = {
 }
 
 
+def own_rows(
+    fills: list[dict], until: datetime = DAY + timedelta(days=1)
+) -> tuple[list[dict], list[dict], list[dict]]:
+    """Fills, the orders that they are of, and the operations' records, as far as they were known."""
+    more = {"symbol": "BTCUSDC", "side": "BUY", "account_type": "SPOT", "strategy_id": 1, "status": "ACTIVE"}
+    fills = [f for f in fills if f["exchange_time"] < until]
+    orders = [
+        {
+            **{k: f[k] for k in ("client_id", "quantity", "price", "side")},
+            **{"id": f["trade_id"], "transaction_id": f"transaction-{f['trade_id']}"},
+            **{"binance_order_id": f["order_id"], "related_operation_id": f["operation"]},
+            **{
+                "transaction_type": f"SPOT_{f['side']}",
+                "status": "FILLED",
+                "category": "TRADING",
+                "source": "bot",
+            },
+            **{"symbol": "BTCUSDC", "asset": "BTC", "account_type": "SPOT", "description": ""},
+            **{"created_at": f["exchange_time"], "executed_at": f["exchange_time"]},
+        }
+        for f in fills
+    ]
+    records = [{**more, **r, "created_at": at("09:00:00")} for r in RECORDS if r["updated_at"] < until]
+    return [{k: v for k, v in f.items() if k != "operation"} for f in fills], orders, records
+
+
 def built(manifest: dict[str, Any], until: datetime = DAY + timedelta(days=1)) -> ExecutionPipeline:
     """The day as far as it was known at ``until``."""
     pipeline = ExecutionPipeline(manifest)
-    fills = [f for f in FILLS if f["exchange_time"] < until]
     bars = [
         bar(DAY + i * MINUTE, 10_000 + i % 7, 10**8) for i in range(1440) if DAY + (i + 1) * MINUTE <= until
     ]
-    more = {"symbol": "BTCUSDC", "side": "BUY", "account_type": "SPOT", "strategy_id": 1, "status": "ACTIVE"}
+    trades, orders, records = own_rows(FILLS, until)
     pipeline.land(
-        trades=[{k: v for k, v in f.items() if k != "operation"} for f in fills],
-        orders=[
-            {
-                "id": f["trade_id"],
-                "transaction_id": f"transaction-{f['trade_id']}",
-                "binance_order_id": f["order_id"],
-                "client_id": f["client_id"],
-                "transaction_type": f"SPOT_{f['side']}",
-                "status": "FILLED",
-                "symbol": "BTCUSDC",
-                "asset": "BTC",
-                "quantity": f["quantity"],
-                "price": f["price"],
-                "side": f["side"],
-                "account_type": "SPOT",
-                "category": "TRADING",
-                "related_operation_id": f["operation"],
-                "source": "bot",
-                "created_at": f["exchange_time"],
-                "executed_at": f["exchange_time"],
-            }
-            for f in fills
-        ],
-        operations=[{**more, **r, "created_at": at("09:00:00")} for r in RECORDS if r["updated_at"] < until],
+        trades=trades,
+        orders=orders,
+        operations=records,
         events=[e for e in [TRIGGER] if e["occurred_at"] <= until],
-        klines=[
-            {
-                **dict.fromkeys(("open", "high", "low"), b["close"]),
-                **b,
-                **{"symbol": "BTCUSDC", "market": "spot", "bar_interval": "1m", "trade_count": 1},
-                **{"close_time": b["open_time"] + MINUTE, "taker_buy_base": 0, "taker_buy_quote": 0},
-            }
-            for b in bars
-        ],
+        klines=bronze({"BTCUSDC": bars}, [], [])["klines"],
     )
     pipeline.build("features_stop_execution_features", "feat_stop_triggers")
     return pipeline
