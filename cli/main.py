@@ -20,6 +20,7 @@ COMMANDS: Commands = {
     "retention": ("cli.retention", "Archive what is old; delete what the archive holds."),
     "contract": ("cli.contract", "Compare, check, write and publish the contracts of datasets."),
     "backfill": ("cli.backfill", "Make another version of a dataset, compare it and swap it in."),
+    "tenant": ("cli.tenant", "Export the rows of one tenant."),
     "status": ("cli.status", "Show what is landed and built, and how fresh it is."),
     "versions": ("cli.versions", "List, show, compare, release and archive feature versions."),
     "verify": ("cli.verify", "Build a version again elsewhere and compare digests."),

@@ -124,7 +124,7 @@ def empty_file(root: Path, name: str, keys: list[str]) -> Path:
     """Where the zero-row file of a source stands: what a scan reads when no file is visible."""
     folder = root / "lake" / "_stage" / "empty" / name
     for key in keys:
-        folder = folder / f"{key}=none"
+        folder = folder / f"{key}=0"
     return folder / "date=1970-01-01" / "hour=00" / "empty.parquet"
 
 

@@ -30,6 +30,7 @@ from lake import (
     rollup,
     runs,
     sources,
+    tenants,
     versions,
     views,
     windows,
@@ -125,6 +126,7 @@ class Plugin(BasePlugin):
             }
             last = sources.last_at(self.root, windowed, self.files)
             job["sql"].append(views.landed_table(last))
+        job["tenant_sql"] += tenants.views_sql(graph)
         for node in graph["nodes"].values():
             if node["resource_type"] == "model" and node["config"].get("materialized") == "view":
                 job["sql"].append(f'create schema if not exists "{node["schema"]}"')

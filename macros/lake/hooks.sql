@@ -1,7 +1,7 @@
 {# First thing of a run: make the views over the lake again. Also `dbt run-operation lake_register`. #}
 {% macro lake_register() %}
   {% if execute and flags.WHICH in ('build', 'run', 'test', 'seed', 'show', 'run-operation', 'freshness') %}
-    {% set job = {'op': 'register', 'graph': graph, 'command': flags.WHICH, 'sql': [], 'tables': []} %}
+    {% set job = {'op': 'register', 'graph': graph, 'command': flags.WHICH, 'sql': [], 'tables': [], 'tenant_sql': []} %}
     {% do adapter.store_relation('lake', api.Relation.create(identifier='lake'), [], '', '', job) %}
     {# One transaction: each one of its own would be a sync to disk. #}
     {% call statement('register', auto_begin=false) %}
@@ -19,6 +19,12 @@
       {% endcall %}
       {% do adapter.cache_added(api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias, type='view')) %}
     {% endfor %}
+    {# Over all of these: what one tenant may see. #}
+    {% call statement('register', auto_begin=false) %}
+      begin transaction;
+      {{ job.tenant_sql | join(';\n') }};
+      commit;
+    {% endcall %}
   {% endif %}
 {% endmacro %}
 

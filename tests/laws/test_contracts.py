@@ -75,7 +75,7 @@ LAYOUT = [
     r"lake/gold/models/[a-z_]+/v\d+\.\d+\.\d+/dataset_hash",
     r"lake/silver/features/\._lock-experiments",
     r"lake/_stage/[a-z0-9_.]+\.lock",
-    r"lake/_stage/empty/[a-z0-9_]+/([a-z_]+=none/)*date=1970-01-01/(hour=00/)?empty\.parquet",
+    r"lake/_stage/empty/[a-z0-9_]+/([a-z_]+=0/)*date=1970-01-01/(hour=00/)?empty\.parquet",
     r"ml/experiments/exp\d{3,}_[a-z0-9_]+/model\.joblib",
     r"ml/experiments/\._lock-exp\d{3,}",
     r"lake\.duckdb",
