@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -151,7 +152,7 @@ def _steps(
             if through is None or not sealable:
                 continue
             words = _filled(words, through, sealable)
-        made = StepRun(" ".join(_shown(words)))
+        made = StepRun(shlex.join(_shown(words)))
         done.append(made)
         tell(f"{job.name} {number}/{len(steps)}: {made.command}")
         while True:
@@ -211,7 +212,7 @@ def _call(root: Path, words: tuple[str, ...], deadline: float) -> int | None:
         cwd=root,
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=sys.stderr,
+        stdout=2,  # data of a step is news of the run
         start_new_session=True,
     )
     with _ended_with_us(process):
@@ -276,7 +277,7 @@ def _shown(words: Iterable[str]) -> Iterator[str]:
     """Words of a step as the ledger keeps them: where data comes from, never an option's secret."""
     for word in words:
         name, equals, _ = word.partition("=")
-        yield f"{name}=…" if equals and name.startswith("--") else word
+        yield f"{name}=***" if equals and name.startswith("--") else word
 
 
 # -- the ledger ------------------------------------------------------------------------------------------------------
