@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from ingest.simulator.execution.engine import Engine
 from ingest.simulator.execution.faults import (
@@ -40,6 +41,7 @@ DEFAULT_START = datetime(2024, 12, 1, tzinfo=UTC)
 DEMO_DAYS, DEMO_OPS_PER_DAY, DEMO_CLIENTS = 4, 50, 2
 DEMO_SYMBOLS = ("BTCUSDC", "ETHUSDC")
 FOLDERS = ("events", "binance", "postgres", "conflict", "truth")
+_STAGE = "._execution-"
 MOST_CLIENTS = 900  # the canary is 999
 
 
@@ -78,16 +80,26 @@ def simulate_execution(
     """
     chosen = list(dict.fromkeys(symbols))
     settings = _settings(seed, clients, days, ops_per_day, chosen, start, faults)
+    out.mkdir(parents=True, exist_ok=True)
+    with FileLock(out / "._execution.lock"):
+        return _simulated(out, settings, start, progress)
+
+
+def _simulated(
+    out: Path, settings: dict, start: datetime, progress: Callable[[int, int], None] | None
+) -> ExecutionSimulation:
+    """Under the lock: whatever a killed run left in its stage goes."""
     record = out / "truth" / "truth.json"
     if record.exists():
         return _there(out, record, settings)
+    for leftover in out.glob(f"{_STAGE}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     if taken := [name for name in ("events", "binance", "conflict") if _has_simulated(out, name)]:
         raise ExecutionSimulationError(
             f"{out / taken[0]} held simulated files without {record}, expected both or neither; "
             "remove them or name another --out"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix="._execution-", dir=out))
+    stage = Path(tempfile.mkdtemp(prefix=_STAGE, dir=out))
     try:
         counts = _play(stage, settings, start, progress)
         _publish(stage, out, {"truth_version": TRUTH_VERSION, "settings": settings, "counts": counts})

@@ -67,9 +67,10 @@ def test_a_run_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
         raise RuntimeError("stopped")
 
     monkeypatch.setattr(Engine, "hour", broken)
+    (tmp_path / "._execution-killed").mkdir()
     with pytest.raises(RuntimeError, match="stopped"):
         kit.simulate(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["._execution.lock"]
 
 
 @pytest.mark.parametrize("symbol", ["BTCUSDC", "ETHUSDC"])
