@@ -82,6 +82,20 @@ def test_what_is_published_equals_the_state_machine(grown):
     assert anomalies_of(rows_of(root, FINAL[2])) == anomalies_of(anomalies)
 
 
+def test_every_execution_is_decided_and_the_other_data_tests_hold(grown):
+    root, _, _ = grown
+    tests = ["assert_every_execution_is_decided"]
+    tests += [
+        "assert_tokens_are_those_of_bronze",
+        "assert_slippage_is_gap_and_cost",
+        "assert_no_event_came_in_two_forms",
+    ]
+    tests += ["assert_one_execution_of_an_operation_is_current", "assert_no_flood_of_quarantined_executions"]
+    outcome = repository_project().run(root, "test", "--select", *tests)
+    assert outcome.ok, outcome
+    assert set(outcome.statuses.values()) == {"pass", "success"}
+
+
 def test_only_touched_dates_are_built_again(grown):
     root, rows, _ = grown
     by_date = {row["date"] for row in rows_of(root, FINAL[0])}
