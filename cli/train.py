@@ -44,6 +44,10 @@ def train(
             help="Groups of features: mechanics, ta, full or level_only; default the version's own."
         ),
     ] = None,
+    tries: Annotated[
+        int,
+        typer.Option(min=1, help="Of a training set: ways of training looked at so far, this one included."),
+    ] = 1,
     replace: Annotated[
         bool, typer.Option("--replace", help="Give up the result of a completed experiment.")
     ] = False,
@@ -66,7 +70,7 @@ def train(
     and --replace have no meaning then.
     """
     if training_set is not None:
-        train_set(training_set, version, root, threads, dry_run=dry_run, as_json=as_json)
+        train_set(training_set, version, root, threads, tries, dry_run=dry_run, as_json=as_json)
         return
     version = version or VERSION
     # Imported here: LightGBM and scikit-learn take a second that --help should not pay.
@@ -123,7 +127,14 @@ def spoken(rows: list[dict]) -> list[dict]:
 
 
 def train_set(
-    name: str, version: str | None, root: Path | None, threads: int, *, dry_run: bool, as_json: bool
+    name: str,
+    version: str | None,
+    root: Path | None,
+    threads: int,
+    tries: int,
+    *,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Train on a published version of a training set and print its scores."""
     from lake import training_sets  # noqa: PLC0415
@@ -135,7 +146,7 @@ def train_set(
         written = str(sets.folder(place, name, found.version))
         print_rows([{"set": name, "version": found.version, "writes": written}], as_json=as_json)
         return
-    report = sets.train(place, name, version, num_threads=threads)
+    report = sets.train(place, name, version, config=sets.Config(tries=tries), num_threads=threads)
     rows = report.rows()
     if not as_json:  # scores of the other kind of target
         silent = [key for key in rows[0] if all(row[key] is None for row in rows)]

@@ -171,10 +171,16 @@ def test_the_commands(lake, tmp_path):
     dry = runner.invoke(command.app, ["stop_outcome", "--dry-run", "--root", str(root), "--json"])
     assert json.loads(dry.stdout)[0]["version"] == "v1.0.0"
     assert not (root / "lake" / "gold" / "models").exists()
-    done = runner.invoke(command.app, ["stop_outcome", "--version", "v1.0.0", "--root", str(root)])
+    done = runner.invoke(
+        command.app, ["stop_outcome", "--version", "v1.0.0", "--tries", "20", "--root", str(root)]
+    )
     assert done.exit_code == 0, done.output
     assert {"roc_auc", "brier", "log_loss"} <= set(done.stdout.split())
     assert {"model", "base_rate", "logistic", "majority"} <= set(done.stdout.split())
+    told = json.loads((train.folder(root, "stop_outcome", "v1.0.0") / "metrics.json").read_text())
+    left = told["scores"]["execution_success"]["deflated"]
+    assert left["tries"] == 20
+    assert left["deflated"] < left["score"]
     part = training_sets.version(root, "stop_outcome").files("test")[0]
     part.chmod(0o644)
     part.write_bytes(part.read_bytes()[:-1] + b"\0")
