@@ -225,6 +225,7 @@ class TestFills:
             ("0.00012", "BNB", [bar("10:00", "690", "700", "BNBUSDC")], None),
             ("0.00012", "BNB", [], None),
             ("0", "", [], "0"),
+            ("0.1", "", [], None),
         ],
     )
     def test_fees_are_in_the_quote_asset_at_the_fills_time(self, pipeline, commission, asset, bars, fee):

@@ -60,7 +60,7 @@ def differences(row: dict, wanted: dict) -> dict:
 
 
 @pytest.mark.parametrize(
-    "seed", [pytest.param(seed, marks=() if seed < 6 else pytest.mark.long) for seed in range(150)]
+    "seed", [pytest.param(seed, marks=() if seed < 4 else pytest.mark.long) for seed in range(150)]
 )
 def test_a_random_world(pipeline, seed):
     made = world(random.Random(seed))  # noqa: S311

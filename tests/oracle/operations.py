@@ -199,7 +199,9 @@ def _fee(fill: dict, bars: list[dict], pair: dict | None) -> Fraction | None:
         return Fraction(0)
     if pair is None:
         return None
-    asset = fill["commission_asset"] or pair["quote_asset"]
+    asset = fill["commission_asset"] or (pair["quote_asset"] if fill["is_ledger_fill"] else None)
+    if asset is None:
+        return None
     rate = (
         fill["price"]
         if asset == pair["base_asset"]

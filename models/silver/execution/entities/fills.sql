@@ -249,8 +249,9 @@ priced as (
             when attributed.commission = 0 then 0
             when attributed.commission_asset = attributed.quote_asset then 1
             when attributed.commission_asset = attributed.base_asset then attributed.price
+            when attributed.quote_asset is null then null
             -- a ledger that names no asset means the quote asset
-            when attributed.commission_asset is null and attributed.quote_asset is not null then 1
+            when attributed.is_ledger_fill and attributed.commission_asset is null then 1
             when bars.bar_end >= attributed.exchange_time - interval '60 minutes' then bars.close
         end as fee_rate
     {{ asof_left('attributed', 'bars', on=['price_symbol'], left_time='exchange_time', right_time='bar_end') }}
@@ -283,7 +284,7 @@ select
 
     -- fee
     commission,
-    coalesce(commission_asset, quote_asset) as commission_asset,
+    case when is_ledger_fill then coalesce(commission_asset, quote_asset) else commission_asset end as commission_asset,
     {{ money('commission * cast(fee_rate as decimal(20, 8))') }} as fee_quote,
 
     -- time
