@@ -96,13 +96,19 @@ def run(
             "wait until it has ended, or end it"
         )
     try:
-        return _run(root, job, steps, job.retries if retry else 0, now or datetime.now(UTC), tell)
+        return _run(root, job, steps, job.retries if retry else 0, now or datetime.now(UTC), lock, tell)
     finally:
         lock.release()
 
 
 def _run(
-    root: Path, job: Job, steps: list[Step], retries: int, now: datetime, tell: Callable[[str], None]
+    root: Path,
+    job: Job,
+    steps: list[Step],
+    retries: int,
+    now: datetime,
+    lock: NameLock,
+    tell: Callable[[str], None],
 ) -> JobRun:
     began = time.monotonic()
     deadline = began + job.timeout_s
@@ -121,7 +127,7 @@ def _run(
     record.write(root)
     status = FAILED  # also when something raises
     try:
-        status = _steps(root, job, steps, retries, deadline, now, record.steps, tell)
+        status = _steps(root, job, steps, retries, deadline, now, lock, record.steps, tell)
     finally:
         record.status = status
         record.finished_at = now_utc()
@@ -138,6 +144,7 @@ def _steps(
     retries: int,
     deadline: float,
     now: datetime,
+    lock: NameLock,
     done: list[StepRun],
     tell: Callable[[str], None],
 ) -> str:
@@ -157,7 +164,7 @@ def _steps(
         tell(f"{job.name} {number}/{len(steps)}: {made.command}")
         while True:
             made.attempts += 1
-            _attempt(root, words, deadline, made, is_source=step.is_source)
+            _attempt(root, words, deadline, lock, made, is_source=step.is_source)
             if made.status != FAILED or retries == 0 or made.exit_code == _LOADER_CONFLICT:
                 break
             retries -= 1
@@ -175,7 +182,9 @@ def _steps(
     return worst
 
 
-def _attempt(root: Path, words: tuple[str, ...], deadline: float, made: StepRun, *, is_source: bool) -> None:
+def _attempt(
+    root: Path, words: tuple[str, ...], deadline: float, lock: NameLock, made: StepRun, *, is_source: bool
+) -> None:
     """Call one step and note what became of it. dbt takes its turn: the lake's database has one writer."""
     began = time.monotonic()
     turn = NameLock(stage_dir(root) / "job.dbt.lock") if words[0] == "dbt" else None
@@ -185,7 +194,7 @@ def _attempt(root: Path, words: tuple[str, ...], deadline: float, made: StepRun,
                 made.exit_code, made.status = None, TIMED_OUT
                 return
             time.sleep(POLL_S)
-        made.exit_code = _call(root, words, deadline)
+        made.exit_code = _call(root, words, deadline, [lock, turn] if turn else [lock])
     finally:
         if turn:
             turn.release()
@@ -198,8 +207,11 @@ def _attempt(root: Path, words: tuple[str, ...], deadline: float, made: StepRun,
         made.status = INCOMPLETE if is_source and made.exit_code == _LOADER_INCOMPLETE else FAILED
 
 
-def _call(root: Path, words: tuple[str, ...], deadline: float) -> int | None:
-    """Exit code of a call in a process group of its own; None when the deadline ended it."""
+def _call(root: Path, words: tuple[str, ...], deadline: float, locks: list[NameLock]) -> int | None:
+    """Exit code of a call in a process group of its own; None when the deadline ended it.
+
+    The call holds the locks as well: when its run is killed and it goes on, nobody takes its place meanwhile.
+    """
     environment = {
         **os.environ,
         "LAKE_ROOT": str(root),
@@ -214,6 +226,7 @@ def _call(root: Path, words: tuple[str, ...], deadline: float) -> int | None:
         stdin=subprocess.DEVNULL,
         stdout=2,  # data of a step is news of the run
         start_new_session=True,
+        pass_fds=[lock.fileno() for lock in locks],
     )
     with _ended_with_us(process):
         try:
@@ -257,13 +270,18 @@ def _ended_with_us(process: subprocess.Popen) -> Iterator[None]:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Ask the whole group to end, and end it when it doesn't."""
+    """Ask the whole group to end, and end it when it doesn't; back when none of it is left."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
+        deadline = time.monotonic() + _GRACE_S
+        try:
             os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=_GRACE_S)
-            return
+            while time.monotonic() < deadline:
+                process.poll()  # a leader that isn't waited for would stay in its group
+                os.killpg(process.pid, 0)
+                time.sleep(POLL_S)
+        except ProcessLookupError:
+            break
+    process.wait()
 
 
 def _filled(words: tuple[str, ...], sealed: str, datasets: Iterable[str]) -> tuple[str, ...]:

@@ -94,6 +94,12 @@ class NameLock:
                 return True
             os.close(fd)
 
+    def fileno(self) -> int:
+        """Descriptor of the held lock: a child that inherits it holds the lock too. Raises ValueError when not held."""
+        if self._fd is None:
+            raise ValueError(f"{self.path.name} was not held, expected it to be; take it first")
+        return self._fd
+
     def release(self) -> None:
         """Give it back; calling it twice is harmless."""
         if self._fd is not None:

@@ -168,7 +168,7 @@ def until(holds) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_killed_run_frees_its_lock_and_the_next_one_goes_on(kit: Kit, number: int):
+def test_a_killed_run_keeps_its_lock_while_its_step_goes_on_and_no_longer(kit: Kit, number: int):
     does = f"open({str(kit.root / 'inside')!r}, 'w')\nif count == 0: time.sleep({MAY_TAKE_S})"
     step = kit.step("a", does)
     script = kit.root / "first.py"
@@ -184,9 +184,15 @@ def test_a_killed_run_frees_its_lock_and_the_next_one_goes_on(kit: Kit, number: 
     # Asked to end it says so in the ledger; killed it can't, and the record stays open.
     assert kit.record()["status"] == ("failed" if number == signal.SIGTERM else "running")
     assert contracts.faults(kit.record(), "job_run") == []
+    orphans = children_of(step)
+    assert bool(orphans) == (number == signal.SIGKILL)
+    if orphans:  # it goes on, and nobody begins beside it
+        with pytest.raises(JobIsRunning):
+            kit.run(step)
+        for pid in orphans:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: not children_of(step))
     assert kit.run(step).status == OK
-    for pid in children_of(step):
-        os.kill(pid, signal.SIGKILL)
 
 
 def children_of(step: str) -> list[int]:
