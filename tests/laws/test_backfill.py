@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,11 @@ def test_readers_by_record_follow_the_swap(sibling, edited):
     assert (content["version"], content["previous"], content["published"]) == (2, 1, [1, 2])
     table = datasets.read(lake, FOLDED, ["execution_token"])
     assert sorted(table["execution_token"].to_pylist()) == ["a", "c", "c", "over"]
+    with pytest.raises(backfill.BackfillError, match="version 2 of tokens_folded was published"):
+        run(lake, edited, overwrite=True)
+    for to in (0, 3):
+        with pytest.raises(backfill.BackfillError, match="expected one that is there: 1, 2"):
+            swap(lake, edited, to)
 
 
 def test_a_dry_run_writes_nothing(lake, edited):
@@ -169,13 +175,18 @@ def test_a_dry_run_writes_nothing(lake, edited):
     assert not (lake / f"lake/{FOLDED}_v2").exists()
 
 
-def test_failed_data_tests_keep_a_version_from_being_swapped_in(lake, edited, tmp_path):
-    folder = Path(
-        shutil.copytree(edited.folder, tmp_path / "failing", ignore=shutil.ignore_patterns("target", "logs"))
-    )
+def test_a_version_made_anew_whose_data_tests_fail_is_not_swapped_in(sibling, edited, tmp_path):
+    lake = sibling
+    ignored = shutil.ignore_patterns("target", "logs")
+    folder = Path(shutil.copytree(edited.folder, tmp_path / "failing", ignore=ignored))
     test = folder / "macros" / "positive.sql"
     test.write_text(test.read_text().replace("<= 0", "> 0"))
-    report = run(lake, Project(folder, folder / "target"))
+    with pytest.raises(
+        backfill.BackfillError, match=r"version 2 of tokens_folded exists, of .*overwrite makes it anew"
+    ):
+        run(lake, edited)
+    report = run(lake, Project(folder, folder / "target"), span=(D1, D2), overwrite=True)
+    assert report.rows[-1].copied == 2
     assert "positive_tokens_folded" in report.problem
     assert {p.status()["status"] for p in commits.read_partitions(lake / "lake" / FOLDED).values()} == {"ok"}
     with pytest.raises(
@@ -203,20 +214,6 @@ def test_what_can_not_be_asked_for_is_refused(lake, request_, told):
         backfill.preview(lake, backfill.Request(*request_))
 
 
-def test_a_version_that_is_there_is_made_anew_only_when_told_and_never_once_it_was_published(sibling, edited):
-    lake = sibling
-    with pytest.raises(backfill.BackfillError, match="--overwrite makes it anew"):
-        run(lake, edited)
-    assert run(lake, edited, span=(D1, D2), overwrite=True).rows[-1].copied == 2
-    for to, told in ((3, "expected one that is there: 1, 2"), (0, "expected one that is there: 1, 2")):
-        with pytest.raises(backfill.BackfillError, match=told):
-            swap(lake, edited, to)
-    swap(lake, edited, 2)
-    swap(lake, edited, 1)
-    with pytest.raises(backfill.BackfillError, match="version 2 of tokens_folded was published"):
-        run(lake, edited, overwrite=True)
-
-
 # -- kills -------------------------------------------------------------------------------------------------------------
 
 
@@ -240,7 +237,7 @@ def kill_swap(lake: Path, project: Project, tmp_path: Path, sample: int | None) 
 
 
 def test_a_kill_of_a_swap_leaves_one_version_to_every_reader(sibling, edited, tmp_path):
-    kill_swap(sibling, edited, tmp_path, 2)
+    kill_swap(sibling, edited, tmp_path, 1)
 
 
 @pytest.mark.long
@@ -248,11 +245,9 @@ def test_a_kill_of_a_swap_at_any_instant(sibling, edited, tmp_path):
     kill_swap(sibling, edited, tmp_path, None)
 
 
-def kill_backfill(lake: Path, made: Path, project: Project, tmp_path: Path, kills: int) -> None:
-    counted = Path(shutil.copytree(lake, tmp_path / "counted"))
-    count = count_instants(lambda: run(counted, project), tmp_path / "count")
-    names = snapshot(lake).keys()
-    for instant in random.Random(3).sample(range(count // 8, count - 20), kills):  # noqa: S311
+def kill_backfill(lake: Path, made: Path, project: Project, tmp_path: Path, instants: Iterable[int]) -> None:
+    names, gone_on = snapshot(lake).keys(), 0
+    for instant in instants:
         root = Path(shutil.copytree(lake, tmp_path / f"killed{instant}"))
         assert dies_at(lambda root=root: run(root, project), instant)
         assert snapshot(root).keys() == names
@@ -261,9 +256,11 @@ def kill_backfill(lake: Path, made: Path, project: Project, tmp_path: Path, kill
             with pytest.raises(backfill.BackfillError):
                 swap(root, project, 2)
             run(root, project)
+            gone_on += 1
         assert is_whole(root)
         assert sibling_digests(root) == sibling_digests(made)
         shutil.rmtree(root)
+    assert gone_on
 
 
 def is_whole(root: Path) -> bool:
@@ -277,9 +274,13 @@ def sibling_digests(root: Path) -> dict[tuple, str]:
 
 
 def test_a_killed_backfill_is_gone_on_with(lake, made, edited, tmp_path):
-    kill_backfill(lake, made[0], edited, tmp_path, 1)
+    kill_backfill(
+        lake, made[0], edited, tmp_path, [60]
+    )  # between the first date that is computed and the last
 
 
 @pytest.mark.long
 def test_backfills_killed_many_times_are_gone_on_with(lake, made, edited, tmp_path):
-    kill_backfill(lake, made[0], edited, tmp_path, 12)
+    counted = Path(shutil.copytree(lake, tmp_path / "counted"))
+    count = count_instants(lambda: run(counted, edited), tmp_path / "count")
+    kill_backfill(lake, made[0], edited, tmp_path, random.Random(3).sample(range(count), 12))  # noqa: S311

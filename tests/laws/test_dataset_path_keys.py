@@ -312,7 +312,7 @@ def kill(lake: Path, tmp_path: Path, sample: int | None) -> None:
 
 
 def test_a_kill_leaves_each_date_whole_by_record_and_by_view(lake, tmp_path):
-    kill(lake, tmp_path, 8)
+    kill(lake, tmp_path, 4)
 
 
 @pytest.mark.long
