@@ -99,7 +99,8 @@ found as (
             when 'TENANT_MISMATCH' then 'another client has this token too'
             when 'FILL_WITHOUT_EVENT'
                 then
-                    'a fill at ' || of_executions.unreported_fill_at || ' closed, and no EXECUTED event tells of its order: '
+                    'a fill at ' || of_executions.unreported_fill_at
+                    || ' closed, and no EXECUTED event tells of its order: '
                     || 'the status stays ' || of_executions.status
         end as detail
     from of_executions
@@ -107,6 +108,7 @@ found as (
         on
         codes.anomaly_code = 'NULL_SEQ' and of_executions.has_null_seq
         or codes.anomaly_code = 'SEQ_GAP' and of_executions.seq_after_gap is not null
+        or codes.anomaly_code = 'FILL_WITHOUT_EVENT' and of_executions.unreported_fill_at is not null
         or codes.anomaly_code = 'OVERFILL' and array_contains(of_executions.quality_flags, 'OVERFILL')
         or codes.anomaly_code = 'TENANT_MISMATCH' and array_contains(of_executions.failed_rules, 'TENANT_MISMATCH')
 
