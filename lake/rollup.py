@@ -8,7 +8,7 @@ import json
 import os
 from pathlib import Path
 
-from lake import atomic, datasets, replaced
+from lake import atomic, datasets, feature_tables, replaced
 from lake.bronze import VISIBLE_STATUS
 from lake.commits import now_utc
 from lake.locks import NameLock
@@ -39,6 +39,7 @@ def write_rollups(root: Path) -> list[Path]:
         entries.sort(key=lambda e: (str(e["path"]), e["sha256"]))
         _write_if_changed(root, raw, {"files": entries})
         _write_if_changed(root, bronze, _bronze(root, {r["delivery_id"]: r for r in receipts}))
+        feature_tables.write_metadata(root)
     finally:
         lock.release()
     return [raw, bronze]

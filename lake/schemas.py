@@ -70,6 +70,7 @@ def schemas(words: Vocabulary) -> dict[str, Schema]:
         "training_set": _training_set(),
         "training_set_metrics": _training_set_metrics(),
         "training_set_model": _training_set_model(),
+        "feature_table": _feature_table(),
         "registry": _registry(words),
         "signals_production": _signals_production(words),
         "pointer": _pointer(),
@@ -1102,6 +1103,35 @@ def _training_set() -> Schema:
         "One published version of a training set",
         rf"lake/gold/training_sets/{_SET_PATH}/features\.json",
         schema,
+    )
+
+
+def _feature_table() -> Schema:
+    feature = _record(
+        name=SLUG,
+        dtype=TEXT,
+        unit=TEXT,
+        ttl_sec=SOME,
+        default_policy=_enum("none"),
+        owner=TEXT,
+        formula_id=TEXT,
+    )
+    version = _record(version=SEMANTIC_VERSION, schema_hash=SHA256, features=_list(feature, minItems=1))
+    share = _record(version=SEMANTIC_VERSION, share=RATE)
+    schema = _record(
+        name=SLUG,
+        active_version=SEMANTIC_VERSION,
+        versions=_list(version, minItems=1),
+        entity_keys=_list(SLUG, minItems=1, uniqueItems=True),
+        offline_table=_pattern(r"gold\.features_[a-z_]+"),
+        refresh_schedule=_list(_enum("bronze-ingest", "silver-transform"), minItems=1, uniqueItems=True),
+        last_refresh=_or_null(INSTANT),
+        row_count=COUNT,
+        sha256=SHA256,
+        experiment=_or_null(_record(name=TEXT, arms=_list(share, minItems=2))),
+    )
+    return _file(
+        "What a table of online features says of itself", r"lake/gold/features/[a-z_]+/metadata\.json", schema
     )
 
 

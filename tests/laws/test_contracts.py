@@ -26,6 +26,7 @@ from lake import (
     contract_documents,
     contracts,
     datasets,
+    feature_tables,
     job_runs,
     jobs,
     params,
@@ -191,6 +192,15 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What a table of online features says of itself, before its first row."""
+    root = tmp_path_factory.mktemp("told")
+    (root / "lake" / "gold" / "features" / "stop_execution_features").mkdir(parents=True)
+    feature_tables.write_metadata(root)
+    return files_below(root)
+
+
 def stop(*_: object) -> None:
     raise RuntimeError("stopped")
 
@@ -204,6 +214,7 @@ def written(
     kept: dict[str, Path],
     planted: dict[str, Path],
     published: dict[str, Path],
+    told: dict[str, Path],
 ) -> dict[str, Path]:
     """Every file that a real run wrote, and the contracts of features and datasets, by path below its root."""
     checked_in = [contracts.FEATURES_JSON, *contracts.CONTRACTS_DIR.glob("*/*/v*.json")]
@@ -215,6 +226,7 @@ def written(
         | kept
         | planted
         | published
+        | told
         | {path.relative_to(PROJECT_DIR).as_posix(): path for path in checked_in}
     )
 
