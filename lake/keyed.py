@@ -91,7 +91,7 @@ def _split(
     staged: Path, keys: dict[str, str], lineage: Sequence[str], where: str
 ) -> Iterator[tuple[str, Path, int, int, str]]:
     """(folders of the key, synced file, rows, bytes, content digest) of each key, one after the other."""
-    with pq.ParquetFile(staged) as source:
+    with merge.open_paged(staged) as source:
         schema = source.schema_arrow.remove_metadata()
         held = pa.schema([f for f in schema if f.name not in keys])
         metadata = {k: v for k, v in (source.metadata.metadata or {}).items() if k != b"ARROW:schema"}

@@ -123,7 +123,7 @@ def verify(
     for part in parts:
         wanted.setdefault(part.owner if owner_column else "", []).append(part)
     try:
-        with _open(file) as parquet:
+        with open_paged(file) as parquet:
             schema = parquet.schema_arrow
             whole, rows = ContentDigest(schema, exclude), 0
             readers = {owner: _PartDigests(schema, listed, exclude) for owner, listed in wanted.items()}
@@ -215,7 +215,7 @@ def options_like(file: Path) -> dict:
     }
 
 
-def _open(file: Path) -> pq.ParquetFile:
+def open_paged(file: Path) -> pq.ParquetFile:
     """Read page by page: by default a whole row group is held as it is compressed, of each file."""
     return pq.ParquetFile(file, pre_buffer=False, buffer_size=READ_BUFFER_BYTES)
 
@@ -252,7 +252,7 @@ class _Run:
 
     def __init__(self, path: Path, schema: pa.Schema, order: Sequence[str]) -> None:
         self.path, self.order, self.schema = path, order, schema
-        self.file = _open(path)
+        self.file = open_paged(path)
         self.batches = self.file.iter_batches(batch_size=BATCH_ROWS, use_threads=False)
         self.table: pa.Table = schema.empty_table()
         self.keys: list[np.ndarray] = _keys(self.table, order)
@@ -322,7 +322,7 @@ def _sliced(slices: Sequence[Slice], schema: pa.Schema) -> Iterator[pa.Table]:
     """Rows of the slices in their order; a file is read on where the last slice of it ended."""
     for path, group in itertools.groupby(slices, key=lambda s: s.path):
         position, wanted = 0, [*group]
-        with _open(path) as file:
+        with open_paged(path) as file:
             for batch in file.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
                 for piece in wanted:
                     low, high = (
