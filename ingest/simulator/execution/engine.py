@@ -43,9 +43,10 @@ class Engine:
         self.events, self.operations, self.balances = Stream(), Stream(), Stream()
         self.executions: list[dict] = []
         self.closed: list[dict] = []
-        self._queue: list[tuple[int, int, str, Operation | int]] = []
+        # By key: what is closed is not held by what it was to do hours later.
+        self._queue: list[tuple[int, int, str, tuple[int, int] | int]] = []
         self._pushed = 0
-        self._waiting: list[Operation] = []
+        self._waiting: list[tuple[int, int]] = []
         self._positions: dict[tuple[int, int], Operation] = {}
         self._terminals: dict[tuple[int, str], list[tuple[int, int, bool]]] = defaultdict(list)
         self._next_operation: Counter[int] = Counter()
@@ -59,7 +60,7 @@ class Engine:
             client: self.rng.multinomial(ops, [1 / 24] * 24) for client, (_, ops) in self.clients.items()
         }
         waiting, self._waiting = self._waiting, []
-        for op in waiting:
+        for op in filter(None, map(self._positions.get, waiting)):
             if op.is_open and not op.is_busy:
                 self._watch(op, day_us)
         self._cash_flows(number, day_us)
@@ -75,7 +76,10 @@ class Engine:
         last_us = min(end_us, self.end_us - QUIET_US)
         while self._queue and self._queue[0][0] < last_us:
             at, _, what, subject = heapq.heappop(self._queue)
-            getattr(self, f"_on_{what}")(subject, at)
+            if isinstance(subject, tuple):
+                subject = self._positions.get(subject)  # what is closed has nothing to come
+            if subject is not None:
+                getattr(self, f"_on_{what}")(subject, at)
         self.desk.settle(end_us)
         if end_us < self.end_us:
             for client in self.clients:
@@ -97,7 +101,8 @@ class Engine:
 
     def _push(self, at: int, what: str, subject: Operation | int) -> None:
         self._pushed += 1
-        heapq.heappush(self._queue, (at, self._pushed, what, subject))
+        key = (subject.client_id, subject.operation_id) if isinstance(subject, Operation) else subject
+        heapq.heappush(self._queue, (at, self._pushed, what, key))
 
     # -- money -------------------------------------------------------------------------------------------------------
 
@@ -228,7 +233,7 @@ class Engine:
             op.instrument.symbol, after_us, op.direction, op.stop_ticks, op.target_ticks
         )
         if found is None:
-            self._waiting.append(op)
+            self._waiting.append((op.client_id, op.operation_id))
             return
         at, trigger_type = found
         delay = 40_000 + (op.operation_id * 7919 + at // 1000) % 1_400_000
