@@ -22,7 +22,7 @@ from ml.training_sets.publish import publish
 from ml.training_sets.train import AlteredModel, Config, NotTrainable
 from tests.fixtures import training_candidates as kit
 
-QUICK = Config(max_rounds=60, stopping_rounds=10, bootstrap_draws=200)
+QUICK = Config(max_rounds=40, stopping_rounds=8, bootstrap_draws=100)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both sets over 60 days, published; nobody trains here."""
     root = tmp_path_factory.mktemp("sets")
     for name in training_sets.SETS:
-        kit.commit(root, name, kit.rows(name, days=60, per_day=18))
+        kit.commit(root, name, kit.rows(name, days=60, per_day=16))
         publish(root, name, data_through=kit.THROUGH)
     return root
 
@@ -73,7 +73,7 @@ def test_slippage_is_judged_against_both_medians(trained):
 
 
 def test_no_skill_is_found_where_there_is_none(tmp_path):
-    rows = kit.rows("stop_outcome", days=60, per_day=18)
+    rows = kit.rows("stop_outcome", days=60, per_day=16)
     shuffled = np.random.default_rng(5).permutation(len(rows))
     labels = [rows[i]["label"] for i in shuffled]
     for row, label in zip(rows, labels, strict=True):
