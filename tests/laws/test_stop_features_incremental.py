@@ -15,6 +15,8 @@ import pytest
 
 from ingest.window_schema import LINEAGE, WINDOW_SCHEMAS
 from ingest.windows import WindowLoad
+from lake import contracts, feature_tables
+from lake.rollup import write_rollups
 from tests.e2e.execution import DEFAULTS, ExecutionPipeline
 from tests.fixtures.dbt import repository_project
 from tests.fixtures.lakes import digests
@@ -106,6 +108,39 @@ def test_incremental_equals_full(root):
     assert build(root) == {}
     build(root, "--full-refresh")
     assert digests(root, ours()) == grown
+
+
+def test_the_table_says_what_it_holds(root):
+    """`metadata.json` of spec/execution.md 6, beside the rows."""
+    write_rollups(root)  # as `dbt build` ends
+    folder = root / "lake" / "gold" / "features" / "stop_execution_features"
+    said = json.loads((folder / "metadata.json").read_text())
+    assert contracts.faults(said, "feature_table") == []
+    with duckdb.connect(str(root / "lake.duckdb"), read_only=True) as con:
+        (count,) = con.execute(f"select count(*) from gold.{FINAL[2]}").fetchone()
+        types = dict(
+            con.execute(f"select column_name, column_type from (describe gold.{FINAL[2]})").fetchall()
+        )
+    assert said["row_count"] == count > 100
+    assert len(said["sha256"]) == 64
+    (version,) = said["versions"]
+    assert {f["name"]: f["dtype"].upper() for f in version["features"]}.items() <= types.items()
+    ttl = {f["name"]: f["ttl_sec"] for f in version["features"]}
+    assert {n for n, seconds in ttl.items() if seconds == 86_400} == {
+        "stop_distance_pct",
+        "consecutive_failures_1h",
+    }
+    assert set(ttl.values()) == {60, 86_400}
+
+    chosen = said | {
+        "experiment": {"name": "a", "arms": [{"version": "1.0.0", "share": 0.5}] * 2},
+        "row_count": 0,
+    }
+    (folder / "metadata.json").write_text(json.dumps(chosen))
+    assert feature_tables.write_metadata(root) == [folder / "metadata.json"]
+    again = json.loads((folder / "metadata.json").read_text())
+    assert again == said | {"experiment": chosen["experiment"]}
+    assert feature_tables.write_metadata(root) == []
 
 
 def test_one_pass_over_all_dates_gives_the_same_rows(root, manifest):
