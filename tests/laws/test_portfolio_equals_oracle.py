@@ -103,17 +103,17 @@ def random_operations(
     return operations, trades, ledger
 
 
-def random_world(rng: random.Random) -> dict:
+def random_world(rng: random.Random, days: int = 4) -> dict:
     """Three clients over some days, snapshots of two of them at the same instants; prices come and go."""
     klines = []
     for symbol, first in (("BTCUSDC", 88_000), ("ETHUSDC", 3_000), ("BNBUSDC", 700), ("BNBUSDT", 1)):
         minute, close = START - timedelta(minutes=30), float(first)
-        while minute < START + timedelta(days=4):
+        while minute < START + timedelta(days=days):
             close = max(close * (1 + rng.gauss(0, 0.01)), 1)
             klines.append(kline(symbol, minute, str(round(close, 2))))
             minute += timedelta(minutes=rng.choice((1, 7, 30, 59) if rng.random() < 0.95 else (70, 300)))
-    times = sorted(START + timedelta(seconds=rng.randrange(4 * 86_400)) for _ in range(8))
-    times += [START + timedelta(minutes=rng.randrange(5_000)) for _ in range(3)]
+    times = sorted(START + timedelta(seconds=rng.randrange(days * 86_400)) for _ in range(8))
+    times += [START + timedelta(minutes=rng.randrange(days * 1_250)) for _ in range(3)]
     snapshots, ledger, operations, trades = [], [], [], []
     instants: dict[int, datetime] = {}
     for client_id in (1, 999):
@@ -121,7 +121,9 @@ def random_world(rng: random.Random) -> dict:
         operations, trades, ledger = operations + found[0], trades + found[1], ledger + found[2]
     for client_id in (1, 2, 999):
         own = (
-            set(times) if client_id != 999 else {START + timedelta(hours=rng.randrange(96)) for _ in range(6)}
+            set(times)
+            if client_id != 999
+            else {START + timedelta(hours=rng.randrange(days * 24)) for _ in range(6)}
         )
         for time in sorted({*own, *([instants[client_id]] if client_id in instants else [])}):
             found = random_snapshot(rng, client_id, time)
@@ -135,7 +137,7 @@ def random_world(rng: random.Random) -> dict:
             time = (
                 rng.choice([*own])
                 if rng.random() < 0.3
-                else START + timedelta(seconds=rng.randrange(345_600))
+                else START + timedelta(seconds=rng.randrange(days * 86_400))
             )
             kind, status = rng.choice(("DEPOSIT", "WITHDRAWAL", "DEPOSIT", "TRANSFER_TO_MARGIN")), "FILLED"
             if rng.random() < 0.2:

@@ -13,18 +13,24 @@ from tests.fixtures.dbt import repository_project
 from tests.fixtures.lakes import digests
 from tests.fixtures.windows import land_rows
 from tests.laws import test_minute_bars_equal_oracle as bars
-from tests.laws.test_portfolio_equals_oracle import START, random_world
+from tests.laws.test_portfolio_equals_oracle import START, first_landings, random_world
 from tests.oracle import worlds
 
 SELECT = ("+portfolio_performance", "agg_trade_gaps")
 ROW_TIMES = {"klines": "open_time", "agg_trades": "exchange_time", "trades": "exchange_time"}
-CUT = START + timedelta(days=2, hours=7)
+CUT = START + timedelta(days=1, hours=7)
 
 
 def world() -> dict[str, list[dict]]:
-    """Four days of portfolios and three of a tape; `created_at` says when a row was stored."""
-    found = random_world(worlds.seeded(4))
+    """Two days of portfolios and three of a tape; `created_at` says when a row was stored."""
+    found = random_world(worlds.seeded(4), days=2)
     trades, klines = bars.random_world(worlds.seeded(3))
+    first = first_landings(found["balance_snapshots"])
+    copies = [one for one in found["balance_snapshots"] if one not in first]
+    # of what is landed in one load no row is the earlier one
+    times = {(one["client_id"], one["snapshot_time"]): one["ingested_at"] for one in first}
+    copies = [c for c in copies if times[c["client_id"], c["snapshot_time"]] < CUT <= c["ingested_at"]]
+    found["balance_snapshots"] = first + copies
     for one in found["balance_snapshots"]:
         one["created_at"] = one["ingested_at"]
     late = found["orders"][0]  # of a client's first days, known after everything else
@@ -35,7 +41,7 @@ def world() -> dict[str, list[dict]]:
         "quantity": 33,
         "executed_at": START,
     }
-    late["created_at"] = late["ingested_at"] = START + timedelta(days=3)
+    late["created_at"] = late["ingested_at"] = START + timedelta(days=2)
     seen = {(k["symbol"], k["open_time"]) for k in found["klines"]}
     found["klines"] += [k for k in klines if (k["symbol"], k["open_time"]) not in seen]
     return {**found, "agg_trades": trades}
