@@ -7,6 +7,7 @@ hour is over. So memory holds what is open, never what was. Source: spec/executi
 import bisect
 import heapq
 from collections import Counter, defaultdict
+from collections.abc import Callable
 
 import numpy as np
 
@@ -65,28 +66,35 @@ class Engine:
                 self._watch(op, day_us)
         self._cash_flows(number, day_us)
 
-    def hour(self, start_us: int) -> None:
-        """Play one hour and its snapshots; rows before its end may then be taken from the streams."""
+    def hour(self, start_us: int, steps: int = 1, take: Callable[[int], None] = lambda _: None) -> None:
+        """Play one hour in ``steps``, and its snapshots; ``take`` gets each instant before which all is known."""
         end_us = start_us + HOUR_US
         for client in self.clients:
             share = self._shares[client][(start_us - self.start_us) // HOUR_US % 24]
             for at in np.sort(self.rng.integers(start_us, end_us, share)).tolist():
                 self._push(at, "open", client)
         self._midnight(start_us)
-        last_us = min(end_us, self.end_us - QUIET_US)
+        for step in range(1, steps + 1):
+            until_us = start_us + HOUR_US * step // steps
+            self._play(until_us)
+            if step == steps and end_us < self.end_us:
+                self._snapshots(end_us)
+            take(until_us)
+
+    def _play(self, until_us: int) -> None:
+        last_us = min(until_us, self.end_us - QUIET_US)
         while self._queue and self._queue[0][0] < last_us:
             at, _, what, subject = heapq.heappop(self._queue)
             if isinstance(subject, tuple):
                 subject = self._positions.get(subject)  # what is closed has nothing to come
             if subject is not None:
                 getattr(self, f"_on_{what}")(subject, at)
-        self.desk.settle(end_us)
-        if end_us < self.end_us:
-            for client in self.clients:
-                self.balances.add(
-                    end_us, snapshot_row(client, end_us, end_us + 2 * SECOND, self.desk.accounts)
-                )
-                self.desk.book.snapshot(client, end_us, self.desk.accounts)
+        self.desk.settle(until_us)
+
+    def _snapshots(self, at: int) -> None:
+        for client in self.clients:
+            self.balances.add(at, snapshot_row(client, at, at + 2 * SECOND, self.desk.accounts))
+            self.desk.book.snapshot(client, at, self.desk.accounts)
 
     def finish(self) -> None:
         """Tell what is still open at the end."""

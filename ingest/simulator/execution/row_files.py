@@ -8,7 +8,7 @@ from typing import TextIO
 import numpy as np
 
 from ingest.simulator.execution.faults import FaultSchedule
-from ingest.simulator.execution.wire import HOUR_US, date_text, json_line
+from ingest.simulator.execution.wire import date_text, json_line
 
 _EVENT_COLUMNS = """
     event_id uuid primary key, event_seq bigint, stream_seq bigint, occurred_at timestamptz not null,
@@ -123,7 +123,7 @@ class EventFiles:
         self._dump = SqlDump(root / "postgres" / "stop_events.sql", "events")
         self._next_seq = 1
         self._hour = 0
-        self._highest = 0
+        self._date, self._highest = "", 0
         self._sample: dict | None = None
         self._held: list[str] = []
         self.counts = dict.fromkeys(
@@ -167,8 +167,8 @@ class EventFiles:
         self._hour += 1
         if "shuffled-delivery" in schedule.faults and self._hour % SHUFFLED_HOUR == 0:
             lines = [lines[k] for k in self._rng.permutation(len(lines)).tolist()]
-        if (hour_us // HOUR_US) % 24 == 0:
-            self._highest = 0
+        if date_text(hour_us) != self._date:
+            self._date, self._highest = date_text(hour_us), 0
         for seq, _ in lines:
             if seq is not None:
                 self.counts["shuffled_lines"] += seq < self._highest

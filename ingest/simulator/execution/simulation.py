@@ -41,6 +41,7 @@ DEFAULT_START = datetime(2024, 12, 1, tzinfo=UTC)
 DEMO_DAYS, DEMO_OPS_PER_DAY, DEMO_CLIENTS = 4, 50, 2
 DEMO_SYMBOLS = ("BTCUSDC", "ETHUSDC")
 FOLDERS = ("events", "binance", "postgres", "conflict", "truth")
+OPS_PER_STEP = 1_000
 _STAGE = "._execution-"
 MOST_CLIENTS = 900  # the canary is 999
 
@@ -169,6 +170,8 @@ def _play(stage: Path, settings: dict, start: datetime, progress: Callable[[int,
     operations = settings["clients"] * settings["ops_per_day"] * days
     schedule = FaultSchedule(faults, operations, start_us, start_us + days * DAY_US)
     engine = Engine(seed, settings["clients"], settings["ops_per_day"], markets, symbols, days, schedule)
+    # So many that a step's rows stay few: at two million operations a day it is some seconds.
+    steps = max(1, min(240, operations // days // OPS_PER_STEP // 24))
     for folder in FOLDERS[:3]:
         (stage / folder).mkdir()
     events = EventFiles(stage, np.random.default_rng([seed, 4]), schedule)
@@ -187,17 +190,19 @@ def _play(stage: Path, settings: dict, start: datetime, progress: Callable[[int,
         engine.begin_day(number)
         for hour in range(24):
             hour_us = start_us + number * DAY_US + hour * HOUR_US
-            engine.hour(hour_us)
-            end_us = hour_us + HOUR_US
-            events.write(hour_us, engine.events.take_until(end_us))
-            for name, stream in streams.items():
-                rows[name].write(hour_us, stream.take_until(end_us))
-            fills.write(hour_us, engine.desk.fills.take_until(end_us))
-            if number == days - 1 and hour == 23:
-                engine.finish()
-            truth.write(*engine.take_truth())
+
+            def take(until_us: int, hour_us: int = hour_us) -> None:
+                events.write(hour_us, engine.events.take_until(until_us))
+                for name, stream in streams.items():
+                    rows[name].write(hour_us, stream.take_until(until_us))
+                fills.write(hour_us, engine.desk.fills.take_until(until_us))
+                truth.write(*engine.take_truth())
+
+            engine.hour(hour_us, steps, take)
         if progress:
             progress(number + 1, days)
+    engine.finish()
+    truth.write(*engine.take_truth())
     for file in (events, *rows.values(), fills, truth):
         file.close()
     return _counts(schedule, engine, events, rows, fills, tape, truth)

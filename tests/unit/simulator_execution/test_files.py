@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from ingest.simulator.execution import simulation
 from ingest.simulator.execution.engine import Engine
 from ingest.simulator.execution.simulation import ExecutionSimulationError
 from tests.unit.simulator_execution import kit
@@ -63,7 +64,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(other, told, tmp_p
 
 
 def test_a_run_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
-    def broken(self, start_us):
+    def broken(self, *_):
         raise RuntimeError("stopped")
 
     monkeypatch.setattr(Engine, "hour", broken)
@@ -148,13 +149,26 @@ def test_tenants_share_operation_ids_and_the_canary_trades_alone(out):
     assert "CANARYUSDC" not in {s for c, _, s in operations if c != 999}
 
 
+def test_steps_within_an_hour_change_no_row(tmp_path, monkeypatch):
+    """Many operations are played in shorter steps; only bodies of own fills and row groups of the truth are cut so."""
+    made = {}
+    for name, ops in (("whole", 10**9), ("steps", 1)):
+        monkeypatch.setattr(simulation, "OPS_PER_STEP", ops)
+        kit.simulate(tmp_path / name, days=1, ops_per_day=40, faults=["none"])
+        files = digests(tmp_path / name)
+        made[name] = {file: sha for file, sha in files.items() if file.endswith((".ndjson", ".sql"))}
+        made[name]["fills"] = kit.fills(tmp_path / name)
+        made[name]["truth"] = kit.truth(tmp_path / name, "executions")
+    assert made["whole"] == made["steps"]
+
+
 def test_memory_holds_what_is_open(out, tmp_path, monkeypatch):
     """After each hour nothing of it is left waiting, and the market has three days, however long the run."""
     waiting, market_days = [], []
     real = Engine.hour
 
-    def watched(self, start_us):
-        real(self, start_us)
+    def watched(self, start_us, *more):
+        real(self, start_us, *more)
         held = [
             self.events,
             self.operations,
