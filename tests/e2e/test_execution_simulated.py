@@ -362,6 +362,18 @@ def test_features_equal_the_truth(world: World):
     assert world.one(f"select count(*) from {ACCEPTED} where consecutive_failures_1h > 1") > 0
 
 
+def test_served_features_equal_the_truth_at_each_trigger(world: World):
+    """Source: spec/execution.md 6: what the online table says at a trigger is what the training set says."""
+    at_triggers = "(select *, as_of as event_time from truth_features where not is_quarantined)"
+    keys = ("client_id", "symbol", "event_time")
+    served = "gold.features_stop_execution_features"
+    found = (
+        f"select count(*) from {at_triggers} as t join {served} as m using (client_id, symbol, event_time)"
+    )
+    assert world.one(found) == world.one(f"select count(*) from {at_triggers}")
+    assert world.differences(served, at_triggers, keys, dict.fromkeys(FEATURES)) == []
+
+
 def test_labels_equal_the_truth_of_all_that_are_old_enough(world: World):
     world.con.execute(
         "create or replace temp view samples as select e.client_id, e.execution_token, c.excluded_reason, "
