@@ -66,7 +66,9 @@ def test_every_dataset_has_its_dates(grown):
         dates = {date for model, _, date in found if model == name}
         assert dates == set(DATES), name
         rows = sum(seen.commit.rows for seen in contents(root, {name: node}).values())
-        assert rows, f"{name} has no rows in this market: its laws would hold of nothing"
+        # of execution, which has worlds of its own for the same laws, these are but a few rows of each source
+        is_market = node["config"].get("group") != "execution"
+        assert rows or not is_market, f"{name} has no rows in this market: its laws would hold of nothing"
 
 
 def test_incremental_equals_a_build_from_nothing_in_any_order_of_landing(grown, tmp_path):
