@@ -69,7 +69,8 @@ def test_what_holds_rows_is_a_dataset(models):
         and not node["name"].startswith("training_sets_")
     }
     views = {name for name, kind in kinds.items() if kind != "dataset"}
-    assert views == {"stg_futures__mbp10", "stop_executions_current"}  # the latter shows rows of stop_executions
+    # the latter shows rows of stop_executions
+    assert views == {"stg_futures__mbp10", "stop_executions_current"}
     assert kinds["stg_futures__mbp10"] == "view"  # by the specification: too wide to be written twice
 
 
