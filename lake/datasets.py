@@ -18,8 +18,8 @@ class NoSuchDataset(LookupError):
 
 
 def partitions(root: Path, folder: str, params_digest: str | None = None) -> list[Partition]:
-    """Committed partitions of ``lake/<folder>``, or of the version that is active in its stead, in order of date; of one
-    param set where the dataset has several."""
+    """Committed partitions of ``lake/<folder>``, or of the version that is active in its stead, in order of date; of
+    one param set where the dataset has several."""
     wanted = params_digest[:8] if params_digest else None
     found = read_partitions(root / "lake" / active.folder(root, folder))
     return [p for (params, _), p in found.items() if wanted is None or params == wanted]

@@ -48,7 +48,7 @@ from tests.laws.repository import PROJECT_DIR
 from tests.unit.ingest import databento_kit
 from tests.unit.ingest_binance import kit as binance_kit
 from tests.unit.ingest_windows import kit
-from tests.unit.ml import ml_worlds
+from tests.unit.ml import ml_worlds, promoted_worlds
 
 SCHEMAS = sorted(contracts.schemas())
 VERSION = "v1.0_mechanics_only"
@@ -78,6 +78,8 @@ LAYOUT = [
     r"lake/_stage/[a-z0-9_.]+\.lock",
     r"lake/_stage/empty/[a-z0-9_]+/([a-z_]+=0/)*date=1970-01-01/(hour=00/)?empty\.parquet",
     r"ml/experiments/exp\d{3,}_[a-z0-9_]+/model\.joblib",
+    r"ml/production/(boosted_trees/[a-z0-9_]+|retrieval_index)\.joblib",
+    r"lake/gold/training/(versions/signals_production/v=\d+/data|signals_production)\.parquet",
     r"ml/experiments/\._lock-exp\d{3,}",
     r"lake\.duckdb",
 ]
@@ -201,6 +203,17 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return files_below(root)
 
 
+@pytest.fixture(scope="module")
+def promoted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What an audit and a promotion wrote: the registry, the table that serves, its manifests and its pointer."""
+    root = tmp_path_factory.mktemp("promoted")
+    promoted_worlds.landed(root, promoted_worlds.world(sessions=22, touches=25))
+    promoted_worlds.trained(root, promoted_worlds.ONE)
+    promoted_worlds.promote(root, accept_no_skill=True)
+    wanted = r"registry\.json|/training/(?!candidates)|/audit-|ml/production"
+    return {name: path for name, path in files_below(root).items() if re.search(wanted, name)}
+
+
 def stop(*_: object) -> None:
     raise RuntimeError("stopped")
 
@@ -215,6 +228,7 @@ def written(
     planted: dict[str, Path],
     published: dict[str, Path],
     told: dict[str, Path],
+    promoted: dict[str, Path],
 ) -> dict[str, Path]:
     """Every file that a real run wrote, and the contracts of features and datasets, by path below its root."""
     checked_in = [contracts.FEATURES_JSON, *contracts.CONTRACTS_DIR.glob("*/*/v*.json")]
@@ -227,6 +241,7 @@ def written(
         | planted
         | published
         | told
+        | promoted
         | {path.relative_to(PROJECT_DIR).as_posix(): path for path in checked_in}
     )
 

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import silver_worlds
-from test_promotion import QUICK, contract, landed, trained, world
 
 from lake.commits import read_partitions
 from ml import backtest, datasets, experiments, splits, training
 from ml.backtest import Trades, priced
 from ml.walk import Components, walk
+from tests.unit.ml.promoted_worlds import QUICK, contract, landed, trained, world
 
 SECOND_NS = 1_000_000_000
 START = 1_000 * SECOND_NS

@@ -10,10 +10,10 @@ import ml_worlds
 import numpy as np
 import pytest
 from test_backtest import built, root  # noqa: F401 (fixtures)
-from test_promotion import contract, landed, trained, world
 
 from ml import backtest, experiments, model_card
 from ml.report import charts, facts, page
+from tests.unit.ml.promoted_worlds import contract, landed, trained, world
 
 CONTRACTS = {ml_worlds.VERSION: contract()}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

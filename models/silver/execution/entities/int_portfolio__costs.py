@@ -1,4 +1,7 @@
-"""What is left of each operation at a snapshot. Grain: client_id, snapshot_time, operation_id. Maths: physics.position_cost."""
+"""What is left of each operation at a snapshot. Grain: client_id, snapshot_time, operation_id.
+
+Maths: physics.position_cost.
+"""
 
 from physics.position_cost import position_costs
 
