@@ -41,11 +41,17 @@ def world(seed: int, executions: int = 12) -> list[dict]:
         step = rng.choice([1, 3, 3, 100000])
         level = Decimal(rng.choice([88200, 93600, 100]))
         side = rng.choice(["SELL", "BUY"])
+        made: list[dict] = []
         for event_type in shape:
             key = client, operation
             numbers[key] = numbers.get(key, 0) + (1 if rng.random() < 0.97 else 2)
             at += datetime.timedelta(seconds=rng.choice([0, step, step]), microseconds=rng.choice([0, 0, 7]))
             event = _event(rng, event_type, level, side)
+            told = [e for e in made if e["event_type"] == event_type == "EXECUTED"]
+            if told and rng.random() < 0.5:  # the same report under another event_id
+                event |= {
+                    n: told[-1][n] for n in ("exchange_order_id", "payload_json", "fill_price", "quantity")
+                }
             event |= {
                 "event_seq": next_seq if has_seq or rng.random() < 0.5 else None,
                 "stream_seq": numbers[key] if rng.random() < 0.95 else None,
@@ -57,6 +63,7 @@ def world(seed: int, executions: int = 12) -> list[dict]:
             if rng.random() < 0.1 and events:  # the producer gave the numbers in another order
                 event["event_seq"], events[-1]["event_seq"] = events[-1]["event_seq"], event["event_seq"]
             events.append(event)
+            made.append(event)
     return _delivered(rng, events)
 
 
