@@ -67,8 +67,8 @@ executions as (
 
 ),
 
--- Three kinds of executions need care: events that came on two bronze dates, that event_seq does not order, or that report
--- a fill more than once. Only theirs are numbered: sorting all events would cost more than the rest of the fold.
+-- Three kinds of executions need care: events that came on two bronze dates, that event_seq does not order, or that
+-- report a fill more than once. Only theirs are numbered: sorting all events would cost more than the rest of the fold.
 numbers as (
 
     select
