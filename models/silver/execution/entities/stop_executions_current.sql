@@ -1,3 +1,3 @@
-select *  -- noqa: AM04 (the columns are those of stop_executions, whose contract holds them)
+select * -- noqa: AM04
 from {{ ref('stop_executions') }}
 where is_current
