@@ -42,7 +42,7 @@ realised as (
     select
         operations.client_id,
         operations.closed_at as happened_at,
-        case when symbols.quote_asset = '{{ var("portfolio_quote") }}' then operations.gross_pnl end as amount
+        case when symbols.quote_asset = {{ portfolio_quote() }} then operations.gross_pnl end as amount
     from operations
     left join {{ ref('symbols') }} as symbols on operations.symbol = symbols.symbol
     where operations.status = 'CLOSED'
@@ -54,7 +54,7 @@ fees as (
     select
         client_id,
         exchange_time as happened_at,
-        case when quote_asset = '{{ var("portfolio_quote") }}' then -fee_quote end as amount
+        case when quote_asset = {{ portfolio_quote() }} then -fee_quote end as amount
     from fills
 
 ),
@@ -65,7 +65,7 @@ charges as (
         client_id,
         event_time as happened_at,
         case
-            when quote_asset != '{{ var("portfolio_quote") }}' then null
+            when quote_asset != {{ portfolio_quote() }} then null
             when transaction_type != 'FUNDING_FEE' then -value_quote
             when exchange_income is not null then exchange_income * asset_price
             when total_value is not null then total_value

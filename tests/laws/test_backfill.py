@@ -36,8 +36,11 @@ def built(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def edited(tmp_path_factory) -> Project:
+    return doubled(tmp_path_factory.mktemp("edited") / "project")
+
+
+def doubled(folder: Path) -> Project:
     """The project with another fold: quantities count twice, and a token of client 2 is no more."""
-    folder = tmp_path_factory.mktemp("edited") / "project"
     shutil.copytree(keyed_project().folder, folder, ignore=shutil.ignore_patterns("target", "logs"))
     model = folder / "models" / "tokens_folded.sql"
     text = model.read_text()

@@ -20,6 +20,7 @@ from ingest.simulator import faults, flat_files, futures_files, market
 from ingest.simulator.execution.simulation import simulate_execution
 from ingest.window_seal import seal_through
 from lake import (
+    active,
     atomic,
     commits,
     contract_data,
@@ -42,8 +43,10 @@ from ml import experiments, training
 from ml.training_sets import train as train_set
 from ml.training_sets.publish import publish as publish_set
 from tests.fixtures import training_candidates
-from tests.fixtures.dbt import repository_project
+from tests.fixtures.dbt import keyed_project, repository_project
 from tests.fixtures.released import every_record
+from tests.fixtures.tokens import land_events
+from tests.laws import test_backfill, test_dataset_path_keys
 from tests.laws.repository import PROJECT_DIR
 from tests.unit.ingest import databento_kit
 from tests.unit.ingest_binance import kit as binance_kit
@@ -214,6 +217,21 @@ def promoted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: path for name, path in files_below(root).items() if re.search(wanted, name)}
 
 
+@pytest.fixture(scope="module")
+def backfilled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What making a sibling of a dataset, and swapping it in, wrote beside what every build writes."""
+    folder = tmp_path_factory.mktemp("backfilled")
+    root, edited = folder / "root", test_backfill.doubled(folder / "project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(active, "DATASETS", {test_backfill.DATASET: test_backfill.FOLDED})
+        land_events(root, test_dataset_path_keys.first_days(), "first.ndjson")
+        assert keyed_project().run(root, "build").ok
+        test_backfill.run(root, edited)
+        test_backfill.swap(root, edited, 2)
+    wanted = r"/(active|backfill|diff)\.json$"
+    return {name: path for name, path in files_below(root).items() if re.search(wanted, name)}
+
+
 def stop(*_: object) -> None:
     raise RuntimeError("stopped")
 
@@ -229,6 +247,7 @@ def written(
     published: dict[str, Path],
     told: dict[str, Path],
     promoted: dict[str, Path],
+    backfilled: dict[str, Path],
 ) -> dict[str, Path]:
     """Every file that a real run wrote, and the contracts of features and datasets, by path below its root."""
     checked_in = [contracts.FEATURES_JSON, *contracts.CONTRACTS_DIR.glob("*/*/v*.json")]
@@ -242,6 +261,7 @@ def written(
         | published
         | told
         | promoted
+        | backfilled
         | {path.relative_to(PROJECT_DIR).as_posix(): path for path in checked_in}
     )
 
@@ -538,7 +558,6 @@ def test_a_document_that_is_broken_anywhere_is_refused(schema: str, documents: d
         ("dataset_status", {"status": "failed", "error": None}),
         ("dataset_commit", {"rows": -1}),
         ("dataset_commit", {"rows": True}),
-        ("dataset_commit", {"inputs": {}}),
         ("simulation", {"scale": 0}),
         ("simulation", {"scale": 1.5}),
         ("version_manifest", {"parameters": {"W_bb": 240}}),

@@ -183,11 +183,11 @@ DEFECTS: dict[str, list[str]] = {
 
 @pytest.fixture(scope="module")
 def tests(manifest: dict[str, Any]) -> dict[str, dict]:
-    """The singular data tests by name."""
+    """The singular data tests of the market by name; those of executions have laws of their own."""
     return {
         node["name"]: node
         for node in manifest["nodes"].values()
-        if node["resource_type"] == "test" and "test_metadata" not in node
+        if node["resource_type"] == "test" and node["original_file_path"].startswith("tests/data/market/")
     }
 
 

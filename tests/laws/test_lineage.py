@@ -93,7 +93,8 @@ def test_lineage_names_columns_that_exist(manifest: dict[str, Any], above: dict)
         node
         for column, read in above.items()
         for node in (column, *read)
-        if node[0] not in relations or node[1] not in relations[node[0]]["columns"]
+        if not node[0].endswith("bronze.landed")  # made by `lake.views`: what is landed, by source
+        and (node[0] not in relations or node[1] not in relations[node[0]]["columns"])
     }
     assert unknown == set()
 

@@ -36,13 +36,18 @@ QUICKLY = ["-x", "-q", "-m", "not long and not realdata", "-p", "no:cacheprovide
 UNIT, LAWS = "tests/unit/physics/test_", "tests/laws/test_"
 KILLERS = {  # where a kernel has no unit tests of its own name, or not these alone
     "asof": [f"{UNIT}barrier.py", f"{UNIT}ofi.py"],
+    "bar_windows": [f"{LAWS}stop_features_kernels.py"],
     "barrier": [f"{UNIT}barrier.py", f"{LAWS}kernels_equal_oracle.py::test_barrier"],
     "black_scholes": [f"{UNIT}black_scholes.py", f"{LAWS}options_equal_oracle.py"],
     "book_kernel": [f"{UNIT}book.py"],
+    "decimals": [f"{LAWS}stop_features_kernels.py", f"{UNIT}position_cost.py"],
+    "failure_runs": [f"{LAWS}stop_features_kernels.py"],
     "option_greeks": [f"{LAWS}options_equal_oracle.py"],
     "outcomes": [f"{UNIT}outcomes.py", f"{LAWS}kernels_equal_oracle.py::test_outcomes"],
     "ratio": [f"{LAWS}ratio_equals_oracle.py"],
+    "slices": [f"{LAWS}stop_features_kernels.py"],
     "sums": [f"{UNIT}fuel.py", f"{UNIT}exposure.py"],
+    "tape_flow": [f"{LAWS}stop_features_kernels.py"],
     "touches": [f"{UNIT}touches.py", f"{LAWS}kernels_equal_oracle.py::test_touches"],
     "zone": [f"{UNIT}barrier.py", f"{UNIT}ofi.py"],
 }

@@ -17,7 +17,7 @@ snapshots as (
 pairs as (
 
     select * from {{ ref('symbols') }}
-    where quote_asset = '{{ var("portfolio_quote") }}'
+    where quote_asset = {{ portfolio_quote() }}
 
 ),
 
@@ -149,7 +149,7 @@ priced as (
     select
         *,
         case
-            when asset = '{{ var("portfolio_quote") }}' then 'QUOTE'
+            when asset = {{ portfolio_quote() }} then 'QUOTE'
             when has_bar then 'BAR'
             when asset = 'BTC' and btc_price is not null then 'SNAPSHOT'
         end as price_kind

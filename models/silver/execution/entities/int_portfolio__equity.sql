@@ -20,7 +20,7 @@ holdings as (
 bitcoin as (
 
     select symbol as btc_symbol from {{ ref('symbols') }}
-    where base_asset = 'BTC' and quote_asset = '{{ var("portfolio_quote") }}'
+    where base_asset = 'BTC' and quote_asset = {{ portfolio_quote() }}
 
 ),
 
@@ -121,7 +121,7 @@ with_bitcoin as (
     select
         to_price.*,
         case
-            when '{{ var("portfolio_quote") }}' = 'BTC' then 1
+            when {{ portfolio_quote() }} = 'BTC' then 1
             when bars.bar_end >= to_price.snapshot_time - interval '60 minutes' then bars.close
             else to_price.btc_price
         end as btc_price_quote

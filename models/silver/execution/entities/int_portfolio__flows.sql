@@ -19,7 +19,7 @@ movements as (
 pairs as (
 
     select * from {{ ref('symbols') }}
-    where quote_asset = '{{ var("portfolio_quote") }}'
+    where quote_asset = {{ portfolio_quote() }}
 
 ),
 
@@ -49,7 +49,7 @@ priced as (
     select
         with_pair.*,
         case
-            when with_pair.asset = '{{ var("portfolio_quote") }}' then 1
+            when with_pair.asset = {{ portfolio_quote() }} then 1
             when bars.bar_end >= with_pair.event_time - interval '60 minutes' then bars.close
         end as price_quote
     {{ asof_left('with_pair', 'bars', on=['price_symbol'], left_time='event_time', right_time='bar_end') }}

@@ -32,7 +32,7 @@ positions as (
 pairs as (
 
     select * from symbols
-    where quote_asset = '{{ var("portfolio_quote") }}'
+    where quote_asset = {{ portfolio_quote() }}
 
 ),
 
@@ -88,7 +88,7 @@ prices as (
         to_price.snapshot_time,
         to_price.asset,
         case
-            when to_price.asset = '{{ var("portfolio_quote") }}' then 1
+            when to_price.asset = {{ portfolio_quote() }} then 1
             when bars.bar_end >= to_price.snapshot_time - interval '60 minutes' then bars.close
             when to_price.asset = 'BTC' then to_price.btc_price
         end as price

@@ -117,7 +117,7 @@ quoted as (
 
     select
         numbered.*,
-        coalesce(symbols.quote_asset, '{{ var("portfolio_quote", "USDC") }}') as quote_asset
+        coalesce(symbols.quote_asset, {{ portfolio_quote() }}) as quote_asset
     from numbered
     left join symbols on numbered.symbol = symbols.symbol
     where numbered.copy_number = 1
