@@ -34,20 +34,25 @@ SURVIVORS = Path(__file__).with_name("surviving_mutants.yml")
 NO_KERNELS = {"__init__", "columns", "units"}  # arrays and constants
 QUICKLY = ["-x", "-q", "-m", "not long and not realdata", "-p", "no:cacheprovider"]
 UNIT, LAWS = "tests/unit/physics/test_", "tests/laws/test_"
+STOPS = "tests/laws/test_stop_features_kernels.py::test_"
 KILLERS = {  # where a kernel has no unit tests of its own name, or not these alone
     "asof": [f"{UNIT}barrier.py", f"{UNIT}ofi.py"],
-    "bar_windows": [f"{LAWS}stop_features_kernels.py"],
+    "bar_windows": [
+        f"{STOPS}a_date_hangs_on_its_own_day_and_the_one_before",
+        f"{STOPS}bars_come_in_any_order",
+        f"{STOPS}the_golden_row_of_the_specification",
+    ],
     "barrier": [f"{UNIT}barrier.py", f"{LAWS}kernels_equal_oracle.py::test_barrier"],
     "black_scholes": [f"{UNIT}black_scholes.py", f"{LAWS}options_equal_oracle.py"],
     "book_kernel": [f"{UNIT}book.py"],
-    "decimals": [f"{LAWS}stop_features_kernels.py", f"{UNIT}position_cost.py"],
-    "failure_runs": [f"{LAWS}stop_features_kernels.py"],
+    "decimals": [f"{STOPS}decimals_survive_their_halves", f"{UNIT}position_cost.py"],
+    "failure_runs": [f"{STOPS}runs_hold_between_their_rows", f"{STOPS}terminals_out_of_order_are_refused"],
     "option_greeks": [f"{LAWS}options_equal_oracle.py"],
     "outcomes": [f"{UNIT}outcomes.py", f"{LAWS}kernels_equal_oracle.py::test_outcomes"],
     "ratio": [f"{LAWS}ratio_equals_oracle.py"],
-    "slices": [f"{LAWS}stop_features_kernels.py"],
+    "slices": [f"{STOPS}bars_come_in_any_order"],
     "sums": [f"{UNIT}fuel.py", f"{UNIT}exposure.py"],
-    "tape_flow": [f"{LAWS}stop_features_kernels.py"],
+    "tape_flow": [f"{STOPS}tape_flow_equals_the_oracle"],
     "touches": [f"{UNIT}touches.py", f"{LAWS}kernels_equal_oracle.py::test_touches"],
     "zone": [f"{UNIT}barrier.py", f"{UNIT}ofi.py"],
 }
