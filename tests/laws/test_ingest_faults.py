@@ -152,7 +152,8 @@ def interleaved(made: Quiet, root: Path, at: int, first: Callable, second: Calla
     """One stands still at a step, the other runs, to its end or until it waits for the first; then both end."""
     with made.loader.serving():
         made.fresh(root)
-        standing = disturbed.stopped(lambda: first(root), root, at)
+        # It may stand before it takes its lock, and then be the one that is refused.
+        standing = disturbed.stopped(lambda: _ended(lambda: first(root)), root, at)
         running = fork(lambda: _ended(lambda: second(root)))
         until = time.monotonic() + 0.5
         while running.poll() is None and time.monotonic() < until:
@@ -160,7 +161,7 @@ def interleaved(made: Quiet, root: Path, at: int, first: Callable, second: Calla
         _go_on(standing)
         assert running.wait() == 0
         assert_whole(root)
-        # A second call may have been refused while the first one ran; it is made again.
+        # One of the calls may have been refused while the other ran; both are made again.
         first(root)
         second(root)
         assert_same(state(root, any_order=True), made.expected_both)
@@ -168,6 +169,7 @@ def interleaved(made: Quiet, root: Path, at: int, first: Callable, second: Calla
 
 
 def _ended(work: Callable[[], object]) -> bool:
+    """Whether the call came to its end, or was told that another one is at work."""
     try:
         work()
     except Exception as error:
