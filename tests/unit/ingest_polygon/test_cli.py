@@ -95,7 +95,7 @@ def test_recover_alone_lands_what_stands_in_raw(root: Path) -> None:
         (["--dataset", "bonds", "--start", "2025-12-24", "--end", "2025-12-25"], "was bonds"),
         (["x.csv.gz", "--start", "2025-12-24"], "go with --dataset or --api"),
         (["s3://b/x", "--recover"], "goes with files"),
-        (["x.csv.gz", "--max-bad", "1.5"], "less than or equal to 1"),
+        (["x.csv.gz", "--max-bad", "1.5"], "1.5 is not in the range 0<=x<=1"),
     ],
 )
 def test_what_does_not_go_together_is_a_wrong_call(root: Path, arguments: list[str], told: str) -> None:
