@@ -268,6 +268,8 @@ def after(world: World, plan: dict) -> tuple[int, Market]:
             events[name] = perturbed(
                 events[name], lambda t: t >= instant, instant, rng, plan[name], change, plan["share"]
             )
+    # A session is one with a print (dim_front_month): without any there is nothing to build, whatever was before it.
+    events["trades"] = events["trades"] or world.market["trades"][-1:]
     for kind, old in world.market.items():
         assert known_before(old, instant) == known_before(events[kind], instant), kind
     return instant, events
