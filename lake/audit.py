@@ -44,22 +44,24 @@ def audit(
 ) -> dict[str, Any]:
     """Audit one date of ``version`` and record the verdict beside it; returns the record.
 
-    ``session_date`` defaults to the last date, ``asof_ns`` to the median instant of its rows. Raises NotVerifiable when
-    the date isn't built, or the checkout makes another version than the one on record.
+    ``session_date`` defaults to the last date that has rows, ``asof_ns`` to the median instant of its rows. Raises
+    NotVerifiable when the date isn't built, or the checkout makes another version than the one on record.
     """
     folder = released.version_dir(root, version)
     recorded, resolved = (
         verify.read_record(folder / name, version) for name in ("manifest.yaml", "params.yaml")
     )
     partitions = {p.commit.date: p for p in commits.read_partitions(folder).values()}
-    date = session_date or max(partitions, default="")
+    # After the last session there may be a date without rows: prints of SPY alone.
+    having_rows = [date for date, p in partitions.items() if p.commit.rows]
+    date = session_date or max(having_rows or partitions, default="")
     if date not in partitions:
         raise NotVerifiable(
             f"{version} has no date {date or 'at all'}, expected a built one; run `dbt build`"
         )
     before = pq.ParquetFile(partitions[date].file).read()
     if before.num_rows == 0:
-        raise NotVerifiable(f"{version} has no row on {date}, expected some to audit; name another date")
+        raise NotVerifiable(f"{version} has no row on {date}, expected some to audit; build more sessions")
     instant = asof_ns or sorted(before["asof_ns"].to_pylist())[before.num_rows // 2]
     before = before.filter(pc.less_equal(before["asof_ns"], instant))
     with contextlib.ExitStack() as stack:

@@ -352,9 +352,13 @@ def test_what_can_not_be_released_is_told(project, tmp_path):
     make_bronze(root, [LATE])
     assert "ticks has 1 dates to be built anew, the first is" in told()
     assert project.build(root).ok
+    make_bronze(root, [day(NEXT)])
+    assert project.run(root, "build", "--exclude", "banded_py").ok
+    assert f"silver/datasets/banded_py has 1 dates to be built anew, the first is {NEXT}" in told()
+    assert project.build(root).ok
     edit(project, "models/minutes.sql", "sum(size)", "sum(size) + 1")
     assert (
-        "is not what its code, params and inputs would make now: silver/datasets/minutes has 2 dates"
+        "is not what its code, params and inputs would make now: silver/datasets/minutes has 3 dates"
         in told()
     )
     edit(project, "models/minutes.sql", "sum(size) + 1", "sum(size)")
