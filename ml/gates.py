@@ -38,7 +38,8 @@ class Gate:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is judged. ``table``: the candidate rows, all stages, in key order.
+    """What is judged. ``table``: the candidate rows, all stages, in key order; ``beside`` names its columns that silver
+    has and gold doesn't keep: geometry is judged by them, the schema without them.
 
     ``state`` is that of the version; ``failed_dates`` those whose data tests didn't pass; ``audit`` the record of the
     perturb-the-future audit at the version's present build digest, None without one; ``touch_band_ticks`` the version's
@@ -60,6 +61,7 @@ class Facts:
     experiment_dataset_digest: str
     dataset_digest: str
     min_events: int = MIN_EVENTS
+    beside: frozenset[str] = frozenset()
 
 
 def judge(facts: Facts) -> list[Gate]:
@@ -82,12 +84,12 @@ def _released(f: Facts) -> Iterator[Gate]:
         if f.failed_dates
         else "",
     )
-    yield Gate("schema", f"{f.table.num_columns} columns", _schema(f))
+    yield Gate("schema", f"{f.table.num_columns - len(f.beside)} columns", _schema(f))
 
 
 def _schema(f: Facts) -> str:
     expected = [c.name for c in f.contract.columns]
-    found = [n for n in f.table.column_names if n != "date"]
+    found = [n for n in f.table.column_names if n not in f.beside | {"date"}]
     wanted = expected if "session_date" in expected else ["session_date", *expected]
     if sorted(found) != sorted(wanted):
         lacking, odd = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
@@ -219,15 +221,19 @@ def _values(f: Facts) -> Iterator[Gate]:
         bound = pc.min_max(t[name]).as_py()
         low, high = bound["min"], bound["max"]
         out = low is not None and (low < -1 or high > 1)
-        yield Gate(f"bounded_{name}", f"{low} to {high}", "expected within −1 to 1" if out else "")
-    dates = np.array(datasets.session_dates(t))
+        shown = "no value" if low is None else f"{low:.3f} to {high:.3f}"
+        yield Gate(f"bounded_{name}", shown, "expected within −1 to 1" if out else "")
+    # Options are known where bronze has any. The book shows ten levels: at a touch the level is among them, minutes
+    # later the price may have left it, and NULL is then the answer.
+    counted_rows = {
+        "gamma_exposure": np.isin(datasets.session_dates(t), sorted(f.has_options)),
+        "barrier_delta_liq": pc.equal(t["stage"], "touch").to_numpy(zero_copy_only=False),
+    }
     for name, least in MIN_KNOWN.items():
         if name not in t.column_names:
             continue
         valid = pc.is_valid(t[name]).to_numpy(zero_copy_only=False)
-        counted = (
-            np.isin(dates, sorted(f.has_options)) if name == "gamma_exposure" else np.ones(len(valid), bool)
-        )
+        counted = counted_rows.get(name, np.ones(len(valid), bool))
         share = float(valid[counted].mean()) if counted.any() else 1.0
         yield Gate(f"known_{name}", f"{share:.3f}", f"expected at least {least}" if share < least else "")
     silent = []

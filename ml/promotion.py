@@ -152,9 +152,11 @@ def _judged(
     build_digest = (manifest.get("digests") or {}).get("build") or ""
     audit_file = audit.audit_path(root, version, build_digest)
     partitions = lake_datasets.partitions(root, datasets.folder(version))
+    beside = _with_geometry(root, table)
     facts = gates.Facts(
         version=version,
-        table=_with_geometry(root, table),
+        table=beside,
+        beside=frozenset(beside.column_names) - frozenset(table.column_names),
         contract=contract,
         state=released.state(root, version),
         failed_dates=[p.commit.date for p in partitions if p.status()["status"] != "ok"],

@@ -8,6 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -198,6 +199,20 @@ def test_a_wrong_schema_is_refused(root: Path) -> None:
     assert "schema" in refused(root)
     rebuilt(root, table.drop_columns(["theta_1"]))
     assert "schema" in refused(root)
+
+
+def test_a_level_that_left_the_view_after_its_touch_is_not_unknown(root: Path) -> None:
+    """Ten levels of book show the level at a touch; minutes later the price may be elsewhere."""
+    table = world()
+    values = table["barrier_delta_liq"].combine_chunks()
+    stage = np.array(table["stage"].to_pylist())
+    for place, wanted in (
+        ("confirm_240", {"same_data"}),
+        ("touch", {"same_data", "known_barrier_delta_liq"}),
+    ):
+        unknown = pa.array(stage == place)
+        rebuilt(root, put(table, "barrier_delta_liq", pc.if_else(unknown, None, values)))
+        assert wanted == refused(root)
 
 
 def test_stale_data_is_refused(root: Path) -> None:
