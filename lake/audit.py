@@ -25,6 +25,7 @@ from lake.verify import NotVerifiable
 
 KEY = "observation_id"
 TIME = "ts_event_ns"
+TOUCHED = "ts_ns"
 
 
 def audit_path(root: Path, version: str, build_digest: str) -> Path:
@@ -63,7 +64,7 @@ def audit(
     if before.num_rows == 0:
         raise NotVerifiable(f"{version} has no row on {date}, expected some to audit; build more sessions")
     instant = asof_ns or sorted(before["asof_ns"].to_pylist())[before.num_rows // 2]
-    before = before.filter(pc.less_equal(before["asof_ns"], instant))
+    before = _up_to(before, instant)
     with contextlib.ExitStack() as stack:
         if scratch is None:
             made = stack.enter_context(tempfile.TemporaryDirectory(prefix="tickhouse-audit-"))
@@ -91,7 +92,7 @@ def audit(
                 f"{(built.commit.build_digest or '')[:12]}; check out the commit that made it"
             )
         after = pq.ParquetFile(built.file).read()
-        after = after.filter(pc.less_equal(after["asof_ns"], instant))
+        after = _up_to(after, instant)
     faults = differences(before, after)
     record = {
         "version": version,
@@ -106,6 +107,14 @@ def audit(
     contracts.check(record, "audit", "audit")
     atomic.write_json(audit_path(root, version, recorded["digests"]["build"]), record)
     return record
+
+
+def _up_to(rows: pa.Table, instant_ns: int) -> pa.Table:
+    """Rows as of the instant or before, of touches before it: the print that touches is cut off with all others."""
+    known = pc.less_equal(rows["asof_ns"], instant_ns)
+    if TOUCHED in rows.column_names:
+        known = pc.and_(known, pc.less(rows[TOUCHED], instant_ns))
+    return rows.filter(known)
 
 
 def differences(before: pa.Table, after: pa.Table) -> list[str]:

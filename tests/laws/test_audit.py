@@ -108,3 +108,9 @@ def test_rows_that_come_and_go_are_told() -> None:
     assert audit.differences(one, one.take([1, 0])) == []
     other = pa.table({"observation_id": ["a", "b"], "x": [1.0, 2.0]})
     assert audit.differences(one, other) == ["x changed in 1 of 2 rows"]
+
+
+def test_a_touch_at_the_instant_goes_with_its_print() -> None:
+    rows = pa.table({"asof_ns": [1, 5, 5, 6], "ts_ns": [1, 2, 5, 2]})
+    assert audit._up_to(rows, 5)["ts_ns"].to_pylist() == [1, 2]
+    assert audit._up_to(rows.drop_columns(["ts_ns"]), 5).num_rows == 3
