@@ -9,7 +9,7 @@ fills as (
 
 -- First in, first out is: the n-th unit bought goes with the n-th unit sold, whichever came first. Each fill is the
 -- stretch of units from `from_unit` to `to_unit` of its side.
-stretches as (
+ended as (
 
     select
         date,
@@ -33,35 +33,97 @@ stretches as (
 
 ),
 
-lots as (
+stretches as (
 
     select
-        bought.client_id,
-        bought.account_type,
-        bought.base_asset,
-        greatest(bought.date, sold.date) as date,
-        sold.symbol as disposal_symbol,
-        sold.fill_id as disposal_fill_id,
-        sold.trade_id as disposal_trade_id,
+        *,
+        to_unit - quantity as from_unit
+    from ended
+
+),
+
+bought as (
+
+    select * from stretches
+    where side = 'BUY'
+
+),
+
+sold as (
+
+    select * from stretches
+    where side = 'SELL'
+
+),
+
+-- A lot begins where a stretch of either side does, in the last stretch of each side that has begun by then. So lots
+-- are found in one pass over both sides: to compare every purchase with every sale would take the square of a day.
+starts as (
+
+    select
+        client_id,
+        account_type,
+        base_asset,
+        from_unit
+    from bought
+
+    union distinct
+
+    select
+        client_id,
+        account_type,
+        base_asset,
+        from_unit
+    from sold
+
+),
+
+acquired as (
+
+    select
+        starts.client_id,
+        starts.account_type,
+        starts.base_asset,
+        starts.from_unit,
+        bought.date as acquisition_date,
         bought.symbol as acquisition_symbol,
         bought.fill_id as acquisition_fill_id,
         bought.trade_id as acquisition_trade_id,
-        least(bought.to_unit, sold.to_unit)
-        - greatest(bought.to_unit - bought.quantity, sold.to_unit - sold.quantity) as lot_quantity,
         bought.price as acquisition_price,
-        sold.price as disposal_price,
         bought.quote_asset as cost_asset,
-        sold.quote_asset as proceeds_asset,
         bought.exchange_time as acquired_at,
-        sold.exchange_time as disposed_at
-    from stretches as bought
-    inner join stretches as sold
-        on bought.client_id = sold.client_id
-        and bought.account_type = sold.account_type
-        and bought.base_asset = sold.base_asset
-        and bought.to_unit > sold.to_unit - sold.quantity
-        and bought.to_unit - bought.quantity < sold.to_unit
-    where bought.side = 'BUY' and sold.side = 'SELL'
+        bought.to_unit as acquired_to_unit
+    {{ asof_left('starts', 'bought', on=['client_id', 'account_type', 'base_asset'], left_time='from_unit',
+        right_time='from_unit') }}
+
+),
+
+matched as (
+
+    select
+        acquired.*,
+        sold.date as disposal_date,
+        sold.symbol as disposal_symbol,
+        sold.fill_id as disposal_fill_id,
+        sold.trade_id as disposal_trade_id,
+        sold.price as disposal_price,
+        sold.quote_asset as proceeds_asset,
+        sold.exchange_time as disposed_at,
+        sold.to_unit as disposed_to_unit
+    {{ asof_left('acquired', 'sold', on=['client_id', 'account_type', 'base_asset'], left_time='from_unit',
+        right_time='from_unit') }}
+
+),
+
+-- Past the end of the shorter side units have no counterpart yet.
+lots as (
+
+    select
+        *,
+        greatest(acquisition_date, disposal_date) as date,
+        least(acquired_to_unit, disposed_to_unit) - from_unit as lot_quantity
+    from matched
+    where acquired_to_unit > from_unit and disposed_to_unit > from_unit
 
 )
 
