@@ -103,6 +103,31 @@ def test_order_batches_and_dates_of_the_delivery_change_nothing(pipeline, seed):
     assert {r["anomaly_id"] for r in once_anomalies} == {r["anomaly_id"] for r in twice_anomalies}
 
 
+@pytest.mark.parametrize("seed", SEEDS[:4])
+def test_what_is_plain_comes_out_the_same_by_the_whole_algorithm(pipeline, seed):
+    """Plain executions take a short way: told not to be plain, they give the same rows."""
+    found, anomalies = built(pipeline, replay_worlds.world(seed, 40))
+    tokens = pipeline.rows("int_stop_events__tokens")
+    assert 10 < sum(token["is_plain"] for token in tokens) < len(tokens)
+    pipeline.replace("int_stop_events__tokens", [token | {"is_plain": False} for token in tokens])
+    pipeline.rebuild(
+        "int_stop_events__contested",
+        "int_stop_executions__contested",
+        "int_stop_executions__remarks",
+        "int_stop_executions__folded",
+        "stop_executions",
+        "stop_executions_quarantine",
+        "replay_anomalies",
+    )
+    names = [n for n in pipeline.rows("stop_executions")[0] if n != "created_at"]
+    again = pipeline.rows("stop_executions") + pipeline.rows("stop_executions_quarantine")
+    assert len(again) == len(found)
+    for row in again:
+        before = found[row["client_id"], row["execution_token"]]
+        assert {n: row[n] for n in names} == {n: before[n] for n in names}
+    assert pipeline.rows("replay_anomalies") == anomalies
+
+
 def test_the_worlds_hold_every_case():
     """No law is empty: every anomaly, flag, rule and status comes up."""
     executions, anomalies = [], []

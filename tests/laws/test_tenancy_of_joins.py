@@ -129,7 +129,7 @@ def test_a_tenant_is_never_null(models):
 # fold has to see both. `test_tenancy_of_rows` holds that it mixes nothing else.
 ACROSS = {
     "stg_execution__stop_events", "int_stop_events__spread", "int_stop_events__terminals",
-    "int_stop_executions__folded",
+    "int_stop_events__contested",
 }  # fmt: skip
 
 

@@ -14,10 +14,17 @@ by_token as (
         date,
         client_id,
         execution_token,
+        count(*) as event_count,
         count(event_seq) < count(*) as has_null_seq,
         min(occurred_at) as first_occurred_at,
         min(event_seq) as first_event_seq,
-        {{ sequence_key_time('min(' ~ sequence_key('event_seq', 'occurred_at') ~ ')') }} as first_sequence_at
+        {{ sequence_key_time('min(' ~ sequence_key('event_seq', 'occurred_at') ~ ')') }} as first_sequence_at,
+        min(case when state_event = 'TRIGGERED' then event_seq end) as first_trigger,
+        min(case when state_event = 'SUBMITTED' then event_seq end) as first_submit,
+        min(case when state_event in ('FAILED', 'BLOCKED') then event_seq end) as first_end,
+        min(case when state_event in ('EXECUTED', 'FAILED') then event_seq end) as first_answer,
+        count(case when state_event = 'BLOCKED' then event_seq end) as blocks,
+        coalesce(min(stop_price) != max(stop_price), false) or count(other_row_hash) > 0 as is_contradictory
     from events
     group by date, client_id, execution_token
 
@@ -61,7 +68,13 @@ select
 
     -- flags
     scoped.has_null_seq,
-    shared.execution_token is not null as is_shared
+    shared.execution_token is not null as is_shared,
+    -- trigger, submission and an end, each once and in this order, or a lone refusal: nothing to remark
+    coalesce(not scoped.is_contradictory and case scoped.event_count
+        when 1 then scoped.first_trigger is not null or scoped.blocks = 1
+        when 2 then scoped.first_trigger < coalesce(scoped.first_submit, scoped.first_end)
+        when 3 then scoped.first_trigger < scoped.first_submit and scoped.first_submit < scoped.first_answer
+    end, false) as is_plain
 from scoped
 left join shared
     on

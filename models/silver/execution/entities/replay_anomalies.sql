@@ -15,16 +15,20 @@ settled as (
 of_events as (
 
     select
-        date,
-        client_id,
-        operation_id,
-        execution_token,
-        last_ingested_at,
-        is_lone_failure,
-        (event_anomaly).code as anomaly_code,
-        (event_anomaly).event_id as event_id,
-        (event_anomaly).detail as detail
-    from {{ each_of('folded', 'event_anomalies', 'event_anomaly') }}
+        remarks.date,
+        remarks.client_id,
+        folded.operation_id,
+        remarks.execution_token,
+        folded.last_ingested_at,
+        folded.is_lone_failure,
+        remarks.anomaly_code,
+        remarks.event_id,
+        remarks.detail
+    from {{ ref('int_stop_executions__remarks') }} as remarks
+    inner join folded
+        on
+        remarks.date = folded.date and remarks.client_id = folded.client_id
+        and remarks.execution_token = folded.execution_token
 
 ),
 
