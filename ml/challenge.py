@@ -76,8 +76,8 @@ def difference(
     mean = float((weight * loss).sum() / weight.sum())
     if len(np.unique(session)) < 2:
         return Difference(name, mean, None, None)
-    boot = metrics.SessionBootstrap.of(session, draws=draws, seed=seed)
-    return Difference(name, mean, *metrics.interval(boot.ratio(weight * loss, weight)))
+    boot = metrics.SessionBootstrap.of(session, draws=draws, seed=seed, weight=weight)
+    return Difference(name, mean, *boot.interval(boot.ratio(weight * loss, weight)))
 
 
 def require_same_rows(champion: Oof, challenger: Oof) -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
 import numpy as np
+from scipy.special import stdtr
 
 EULER_MASCHERONI = 0.5772156649015329
 NORMAL = NormalDist()
@@ -17,7 +18,8 @@ NORMAL = NormalDist()
 
 @dataclass(frozen=True)
 class Deflated:
-    """``deflated`` is ``score`` less ``luck``; ``probability`` that the true score is above 0, all tries counted."""
+    """``deflated`` is ``score`` less ``luck``; ``probability`` by Student's t that the true score is above 0, all tries
+    counted."""
 
     score: float
     standard_error: float
@@ -42,17 +44,11 @@ def expected_maximum(tries: int) -> float:
     )
 
 
-def deflate(score: float, draws: np.ndarray, tries: int) -> Deflated | None:
-    """Deflate a score whose no-skill value is 0, such as a Brier skill, by its bootstrap ``draws`` (n,).
-
-    None when the draws say nothing of its uncertainty: fewer than two finite ones, or all equal.
+def deflate(score: float, error: float, tries: int, freedom: float) -> Deflated | None:
+    """Deflate a score whose no-skill value is 0, such as a Brier skill, by its standard ``error``, which was estimated
+    with so many degrees of ``freedom``; None when the error is 0 and says nothing.
     """
-    finite = draws[np.isfinite(draws)]
-    error = float(finite.std(ddof=1)) if len(finite) > 1 else 0.0
-    return deflate_by(score, error, tries) if error > 0 else None
-
-
-def deflate_by(score: float, error: float, tries: int) -> Deflated:
-    """Deflate a score whose standard error is known, such as one on record that more tries were made beside since."""
+    if error <= 0:
+        return None
     luck = error * expected_maximum(tries)
-    return Deflated(score, error, tries, luck, score - luck, NORMAL.cdf((score - luck) / error))
+    return Deflated(score, error, tries, luck, score - luck, float(stdtr(freedom, (score - luck) / error)))

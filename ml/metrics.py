@@ -1,13 +1,17 @@
 """Weighted scores of a binary prediction, and how sure they are: a bootstrap that draws whole sessions.
 
+Every interval that is shown is `SessionBootstrap.interval`; docs/adr/0017 has what it covers with few sessions.
+
 Point values are scikit-learn's. The draws of the bootstrap only change row weights, never the order of the
 scores, so they reuse one sort; `weighted_roc_auc` and `weighted_average_precision` equal scikit-learn's on
 any weights.
 """
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
+from scipy.special import stdtrit
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 DRAWS = 1_000
@@ -42,17 +46,65 @@ def brier_skill(brier: float, reference: float) -> float | None:
 @dataclass(frozen=True)
 class SessionBootstrap:
     """How often each session stands in each draw: ``counts`` is (draws, sessions), every row sums to the
-    sessions.
+    sessions. ``effective``: how many sessions of one weight would be as good as these, at least 2.
     """
 
     session: np.ndarray  # (rows,) index of the row's session
     counts: np.ndarray
+    effective: float
 
     @classmethod
-    def of(cls, session_date: np.ndarray, *, draws: int = DRAWS, seed: int) -> "SessionBootstrap":
+    def of(
+        cls,
+        session_date: np.ndarray,
+        *,
+        draws: int = DRAWS,
+        seed: int,
+        weight: np.ndarray | None = None,
+    ) -> "SessionBootstrap":
+        """``session_date`` and ``weight`` (rows,); without weights each row counts the same.
+
+        ``effective`` is (Σ W)²/Σ W² over the sessions' total weights W. Source: Kish 1965, "Survey Sampling".
+        """
         names, session = np.unique(session_date, return_inverse=True)
         rng = np.random.default_rng(seed)
-        return cls(session, rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws))
+        total = np.bincount(session, weight, len(names)).astype(float)
+        effective = float(total.sum() ** 2 / (total**2).sum()) if total.any() else 0.0
+        counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
+        return cls(session, counts, max(effective, 2.0))
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of what varies between the sessions."""
+        return self.effective - 1
+
+    def standard_error(self, values: np.ndarray) -> float:
+        """Of a score, by its value in each draw (draws,); 0 where fewer than two are finite.
+
+        Draws vary less than samples do, by √((n − 1)/n) of n sessions.
+        """
+        values = values[np.isfinite(values)]
+        return float(values.std(ddof=1)) * (self.effective / self.freedom) ** 0.5 if len(values) > 1 else 0.0
+
+    def interval(self, values: np.ndarray, coverage: float = COVERAGE) -> tuple[float | None, float | None]:
+        """Expanded percentile interval of a score by its value in each draw, (draws,); (None, None) if none is finite.
+
+        The plain percentiles of draws of few sessions are too narrow: they stand for x̄ ± z·σ̂ where a sample of n allows
+        x̄ ± t·s, with n − 1 degrees of freedom and s = σ̂·√(n/(n − 1)). So the quantiles are taken further out, where a
+        normal distribution of the draws would give the t-interval: at Φ(∓ t·√(n/(n − 1))). Of sessions that weigh
+        differently n is `effective`.
+
+        Source: Hesterberg 2015, "What teachers should know about the bootstrap", The American Statistician 69(4);
+        Carter, Schnepel and Steigerwald 2017, "Asymptotic behavior of a t-test robust to cluster
+        heterogeneity", The Review of Economics and Statistics 99(4), for the effective number of clusters.
+        """
+        values = values[np.isfinite(values)]
+        if len(values) == 0:
+            return None, None
+        t = float(stdtrit(self.freedom, (1 + coverage) / 2))
+        tail = NormalDist().cdf(-t * (self.effective / self.freedom) ** 0.5)
+        low, high = np.quantile(values, [tail, 1 - tail])
+        return float(low), float(high)
 
     def ratio(self, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
         """Σ numerator / Σ denominator over the rows of each draw; inputs (rows,), result (draws,), NaN for
@@ -136,13 +188,3 @@ def pairs_within(
             total[part[0]] = n_pos * n_neg
             ordered[part[0]] = weighted_roc_auc(y[part], p[part], weight[part]) * n_pos * n_neg
     return ordered, total
-
-
-def interval(draws: np.ndarray, coverage: float = COVERAGE) -> tuple[float | None, float | None]:
-    """Percentile interval of the finite draws; (None, None) when there are none."""
-    draws = draws[np.isfinite(draws)]
-    if len(draws) == 0:
-        return None, None
-    tail = (1 - coverage) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
-    return float(low), float(high)

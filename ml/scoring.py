@@ -79,25 +79,26 @@ def pooled(oof: Predictions, *, is_regression: bool, draws: int, seed: int, trie
         found["roc_auc_within"] = float(ordered.sum() / pairs.sum()) if pairs.sum() > 0 else None
     if found["sessions"] < 2:
         return found
-    boot = metrics.SessionBootstrap.of(oof["session_date"], draws=draws, seed=seed)
+    boot = metrics.SessionBootstrap.of(oof["session_date"], draws=draws, seed=seed, weight=weight)
     if is_regression:
         loss = {name: weight * np.abs(oof[name] - y) for name in NUMBER_PREDICTORS}
-        intervals: dict = {name: {"mae": metrics.interval(boot.ratio(loss[name], weight))} for name in loss}
+        intervals: dict = {name: {"mae": boot.interval(boot.ratio(loss[name], weight))} for name in loss}
         kind = "mae_skill"
     else:
         loss = {name: weight * (oof[name] - y) ** 2 for name in (*PREDICTORS, CALIBRATED)}
         intervals = {name: _binary_intervals(boot, oof, name, loss[name]) for name in loss}
-        intervals["roc_auc_within"] = metrics.interval(boot.ratio(ordered, pairs))
+        intervals["roc_auc_within"] = boot.interval(boot.ratio(ordered, pairs))
         kind = "brier_skill"
     skills = {
         name: 1.0 - boot.ratio(loss["model"], loss[name])
         for name in loss
         if name not in ("model", CALIBRATED)
     }
-    intervals[kind] = {name: metrics.interval(skill) for name, skill in skills.items()}
+    intervals[kind] = {name: boot.interval(skill) for name, skill in skills.items()}
     found["ci"] = {k: _lists(v) for k, v in intervals.items()}
     score = found[kind][AGAINST]
-    if score is not None and (left := deflate(score, skills[AGAINST], tries)):
+    error = boot.standard_error(skills[AGAINST])
+    if score is not None and (left := deflate(score, error, tries, boot.freedom)):
         found["deflated"] = {"against": AGAINST, **left.as_dict()}
     return found
 
@@ -106,10 +107,10 @@ def _binary_intervals(boot: metrics.SessionBootstrap, oof: Predictions, name: st
     y, weight = oof["y"], oof["weight"]
     auc, ap = boot.ranked(y, oof[name], weight)
     return {
-        "roc_auc": metrics.interval(auc),
-        "pr_auc": metrics.interval(ap),
-        "brier": metrics.interval(boot.ratio(loss, weight)),
-        "log_loss": metrics.interval(boot.ratio(weight * log_loss(y, oof[name]), weight)),
+        "roc_auc": boot.interval(auc),
+        "pr_auc": boot.interval(ap),
+        "brier": boot.interval(boot.ratio(loss, weight)),
+        "log_loss": boot.interval(boot.ratio(weight * log_loss(y, oof[name]), weight)),
     }
 
 
@@ -118,9 +119,16 @@ def _lists(value: object) -> object:
 
 
 def log_loss(y: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Of each row, probabilities kept off 0 and 1 by the machine's precision; (n,)."""
-    p = np.clip(p, np.finfo(float).eps, 1 - np.finfo(float).eps)
-    return -np.where(y == 1, np.log(p), np.log1p(-p))
+    """Of each row, (n,): of a chance of class 1 ``p`` (n,), or of a vector ``p`` (n, classes) that sums to 1.
+    ``y`` (n,) is the number of the class that came. Chances are kept off 0 and 1 by the machine's precision.
+
+    A vector (p_tradeable·p_dir, p_tradeable·(1 − p_dir), 1 − p_tradeable) loses what its parts lose: that of
+    ``tradeable`` on every row, and that of ``direction`` besides on the rows that moved (spec/market.md 14.5).
+    """
+    if p.ndim == 1:
+        p = np.column_stack([1 - p, p])
+    came = p[np.arange(len(y)), y.astype(np.int64)]
+    return -np.log(np.clip(came, np.finfo(float).eps, 1 - np.finfo(float).eps))
 
 
 def ranked(names: Sequence[str], values: Sequence[np.ndarray], key: str) -> list[dict]:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ml import backtest, calibration, datasets, drift, experiments, splits, training
+from ml import backtest, calibration, datasets, drift, experiments, metrics, splits, training
 from ml.datasets import DatasetError
 
 BASELINES = ("base_rate", "class_prior", "logistic", "level_only")
@@ -277,9 +277,8 @@ def _equity(rows: pa.Table) -> Equity:
     daily = np.array([pnl[dates == d].sum() for d in sessions])
     interval: tuple[float | None, float | None] = (None, None)
     if len(sessions) >= 2:
-        rng = np.random.default_rng(training.SEED)
-        draws = rng.choice(daily, (1000, len(daily))).mean(axis=1)
-        interval = (float(np.quantile(draws, 0.025)), float(np.quantile(draws, 0.975)))
+        boot = metrics.SessionBootstrap.of(np.array(sessions), seed=training.SEED)
+        interval = boot.interval(boot.ratio(daily, np.ones(len(daily))))
     ends = [int(np.flatnonzero(dates == d)[-1]) for d in sessions]
     return Equity(
         stage=rows["stage"][0].as_py(),

@@ -9,6 +9,7 @@ import numpy as np
 
 from ml import calibration, metrics
 from ml.deflation import deflate
+from ml.scoring import log_loss
 
 MODEL, CALIBRATED, MAJORITY = "model", "calibrated", "majority"
 MIN_DAYS_FOR_A_CLAIM = 10
@@ -65,15 +66,17 @@ def binary(
     auc, ap = boot.ranked(y, predictions[MODEL], weight)
     skills = {name: 1 - boot.ratio(loss[MODEL], loss[name]) for name in others}
     scored["intervals"] = {
-        "roc_auc": _list(auc),
-        "pr_auc": _list(ap),
-        "brier": _list(boot.ratio(loss[MODEL], weight)),
-        "log_loss": _list(boot.ratio(logs[MODEL], weight)),
-        "brier_skill": {name: _list(draw) for name, draw in skills.items()},
-        "log_loss_less": {name: _list(boot.ratio(logs[name] - logs[MODEL], weight)) for name in others},
+        "roc_auc": _interval(boot, auc),
+        "pr_auc": _interval(boot, ap),
+        "brier": _interval(boot, boot.ratio(loss[MODEL], weight)),
+        "log_loss": _interval(boot, boot.ratio(logs[MODEL], weight)),
+        "brier_skill": {name: _interval(boot, draw) for name, draw in skills.items()},
+        "log_loss_less": {
+            name: _interval(boot, boot.ratio(logs[name] - logs[MODEL], weight)) for name in others
+        },
     }
     if (skill := scored["brier_skill"][against]) is not None and (
-        found := deflate(skill, skills[against], tries)
+        found := deflate(skill, boot.standard_error(skills[against]), tries, boot.freedom)
     ):
         scored["deflated"] = {"against": against, **found.as_dict()}
     return scored
@@ -97,7 +100,7 @@ def numeric(
         less = {
             p: {
                 "share": metrics.brier_skill(mean[MODEL], mean[p]),
-                "interval": _list(1 - boot.ratio(losses[MODEL], losses[p])) if boot else None,
+                "interval": _interval(boot, 1 - boot.ratio(losses[MODEL], losses[p])) if boot else None,
             }
             for p in others
         }
@@ -108,12 +111,6 @@ def numeric(
 def pinball(y: np.ndarray, q: np.ndarray, alpha: float) -> np.ndarray:
     """Loss of the ``alpha`` quantile ``q``: alpha · (y − q) above it, (1 − alpha) · (q − y) below; (n,)."""
     return np.where(y >= q, alpha * (y - q), (1 - alpha) * (q - y))
-
-
-def log_loss(y: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Of each row, probabilities kept off 0 and 1 by the machine's precision; (n,)."""
-    kept = np.clip(p, np.finfo(float).eps, 1 - np.finfo(float).eps)
-    return -np.where(y == 1, np.log(kept), np.log1p(-kept))
 
 
 def verdicts(scored: Mapping[str, object]) -> list[str]:
@@ -145,5 +142,5 @@ def claim(days: int) -> str | None:
     )
 
 
-def _list(draws: np.ndarray) -> list[float | None]:
-    return [*metrics.interval(draws)]
+def _interval(boot: metrics.SessionBootstrap, draws: np.ndarray) -> list[float | None]:
+    return [*boot.interval(draws)]

@@ -98,15 +98,19 @@ def test_the_expected_maximum_is_about_what_noise_gives(tries):
 
 
 def test_more_tries_leave_less():
-    draws = np.random.default_rng(0).normal(0.02, 0.01, 1_000)
-    found = [deflation.deflate(0.02, draws, n) for n in (1, 10, 100)]
+    found = [deflation.deflate(0.02, 0.01, n, 1e9) for n in (1, 10, 100)]
     assert found[0].deflated == 0.02
-    assert found[0].probability == pytest.approx(0.977, abs=0.01)
+    assert found[0].probability == pytest.approx(0.97725, abs=1e-4)
     assert found[0].probability > found[1].probability > found[2].probability
     assert found[2].deflated < 0
-    assert deflation.deflate(0.02, np.array([np.nan, 1.0]), 1) is None
+    assert deflation.deflate(0.02, 0.0, 1, 9) is None
     with pytest.raises(ValueError, match="tries was 0"):
         deflation.expected_maximum(0)
+
+
+def test_a_probability_from_few_sessions_is_less_sure():
+    """Student's t: with nine degrees of freedom 2.262 errors above 0 are worth 97.5 %."""
+    assert deflation.deflate(2.262157, 1.0, 1, 9).probability == pytest.approx(0.975, abs=1e-6)
 
 
 # -- baselines -------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ml import metrics
+from tests.oracle import intervals
 
 
 def test_scores_by_hand():
@@ -89,13 +90,59 @@ def test_bootstrap_repeats_itself_and_hangs_on_its_seed(monkeypatch):
     assert not np.array_equal(first, metrics.SessionBootstrap.of(session, seed=43).ranked(y, p, w)[0])
     monkeypatch.setattr(metrics, "BLOCK_CELLS", 1_000)  # blocks bound memory, nothing else
     assert np.array_equal(first, metrics.SessionBootstrap.of(session, seed=42).ranked(y, p, w)[0])
-    low, high = metrics.interval(first)
+    low, high = metrics.SessionBootstrap.of(session, seed=42).interval(first)
     assert low < metrics.weighted_roc_auc(y, p, w) < high
-    assert (low, high) == pytest.approx(tuple(np.percentile(first, [2.5, 97.5])))
+    narrow = np.percentile(first, [2.5, 97.5])
+    assert low < narrow[0] < narrow[1] < high
+
+
+@pytest.mark.parametrize("sessions", [2, 3, 10, 15, 40, 400])
+def test_an_interval_is_the_oracles(sessions):
+    rng = np.random.default_rng(sessions)
+    session = np.repeat(np.arange(sessions), rng.integers(1, 30, sessions))
+    weight = rng.uniform(0.2, 1, len(session))
+    boot = metrics.SessionBootstrap.of(session, draws=300, seed=1, weight=weight)
+    values = boot.ratio(weight * rng.normal(0, 1, len(session)), weight)
+    effective = max(2.0, intervals.effective([weight[session == s].sum() for s in range(sessions)]))
+    assert boot.effective == pytest.approx(effective)
+    for coverage in (0.5, 0.9, 0.95):
+        expected = intervals.expanded_percentiles(values.tolist(), effective, coverage)
+        assert boot.interval(np.r_[values, np.nan], coverage) == pytest.approx(expected, abs=1e-6)
+
+
+def test_sessions_of_one_size_are_as_many_as_they_are_and_one_large_one_is_hardly_any():
+    def of(sizes):
+        return metrics.SessionBootstrap.of(np.repeat(np.arange(len(sizes)), sizes), draws=2, seed=1)
+
+    assert of([7] * 12).effective == pytest.approx(12)
+    assert of([1000, 1, 1, 1]).effective == 2.0
+    assert of([20, 10]).effective == 2.0
+    by_weight = metrics.SessionBootstrap.of(
+        np.arange(12), draws=2, seed=1, weight=np.r_[np.ones(6), np.zeros(6)]
+    )
+    assert by_weight.effective == pytest.approx(6)
+
+
+def test_draws_of_a_mean_give_the_t_interval_of_a_normal_sample():
+    """What the expansion is made for: as wide as x̄ ± t·s/√n, on average over samples of ten."""
+    wide, narrow, expected = [], [], []
+    for seed in range(200):
+        sample = np.random.default_rng(seed).normal(0, 1, 10)
+        boot = metrics.SessionBootstrap.of(np.arange(10), seed=seed)
+        means = boot.ratio(sample, np.ones(10))
+        low, high = boot.interval(means)
+        wide.append(high - low)
+        narrow.append(float(np.diff(np.percentile(means, [2.5, 97.5]))[0]))
+        expected.append(2 * 2.262157 * sample.std(ddof=1) / np.sqrt(10))
+        assert boot.standard_error(means) == pytest.approx(sample.std(ddof=1) / np.sqrt(10), rel=0.1)
+    assert np.mean(wide) == pytest.approx(np.mean(expected), rel=0.06)
+    assert np.mean(narrow) < 0.85 * np.mean(expected)
 
 
 def test_interval_of_nothing_is_none():
-    assert metrics.interval(np.array([np.nan, np.nan])) == (None, None)
+    boot = metrics.SessionBootstrap.of(np.arange(3), seed=1)
+    assert boot.interval(np.array([np.nan, np.nan])) == (None, None)
+    assert boot.standard_error(np.array([np.nan, 1.0])) == 0.0
 
 
 def test_pairs_within_strata_by_brute_force():
