@@ -222,7 +222,8 @@ def kill_and_repair(world: World, count: int) -> Tally:
         state = "with" if trial % 2 == 0 else "without"
         world.switch(state)
         if trial % 4 == 3:  # a dataset that was never built, and no database
-            shutil.rmtree(world.root / "lake" / dataset_folder(rng.choice([*world.nodes().values()])))
+            folders = [world.root / "lake" / dataset_folder(node) for node in world.nodes().values()]
+            shutil.rmtree(rng.choice([folder for folder in folders if folder.exists()]))
             (world.root / "lake.duckdb").unlink()
         delay_s = rng.random() * world.duration_s * 0.9
         child = start(world)
