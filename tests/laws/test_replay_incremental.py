@@ -90,7 +90,7 @@ def test_every_execution_is_decided_and_the_other_data_tests_hold(grown):
         "assert_slippage_is_gap_and_cost",
         "assert_no_event_came_in_two_forms",
     ]
-    tests += ["assert_one_execution_of_an_operation_is_current", "assert_no_flood_of_quarantined_executions"]
+    tests += ["assert_one_execution_of_an_operation_is_current", "assert_few_executions_are_quarantined"]
     outcome = repository_project().run(root, "test", "--select", *tests)
     assert outcome.ok, outcome
     assert set(outcome.statuses.values()) == {"pass", "success"}
