@@ -362,7 +362,7 @@ def stop_features(scratch: Path, share: float, runs: int) -> Measured:
     return [
         Figure(
             "stop_features",
-            f"features of {stops:,} stops, CPU against a scan of all their inputs",
+            f"features of {stops:,} stops, CPU against a scan of the columns they read",
             found["ratio"],
             4.0,
         )

@@ -1,8 +1,8 @@
-"""Trailing statistics of one-minute bars at every whole minute (spec/execution.md 5.1, 5.4).
+"""Trailing statistics of one-minute bars at whole minutes (spec/execution.md 5.1, 5.4).
 
-At minute ``m`` only bars that have ended count: those with open_time before ``m``. A date is computed from its own bars
-and those of the day before, whatever else was read: sums of volume are exact integers, sums over returns differences of
-running sums in double-double, which say what `math.fsum` says of the window.
+At minute ``m`` only bars that have ended count: those with open_time before ``m``. A row is computed from the bars of
+its date and the date before, whatever else was read: sums of volume are exact integers, and sums of doubles are made
+anew for each window, or differences of running sums in double-double, which say what `math.fsum` says of it.
 """
 
 import datetime
@@ -13,15 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit, types
 
-from physics.columns import I64, column, read_only
+from physics.columns import I32, I64, column, read_only
 from physics.decimals import HALVES, decimal_halves, decimals, joined, split
 from physics.sums import add, subtract
 
 DAY_MINUTES = 1440
 SPAN = 2 * DAY_MINUTES
+VOLATILITY_MINUTES = 15
 MINUTE_US = 60_000_000
 WINDOW_COLUMNS = ("symbol", "open_minute", "close", "volume", "quote_volume")
 ORDER_COLUMNS = ("symbol", "open_minute", "close", "volume")
+ASKED_COLUMNS = ("symbol", "minute")
 
 _KEYS = (
     pa.field("date", pa.date32(), nullable=False),
@@ -104,63 +106,60 @@ def _between(sums, start, stop):
     return subtract(sums[stop, 0], sums[stop, 1], sums[start, 0], sums[start, 1])[0]
 
 
-@njit(
-    [types.int64(I64, F64, HALVES, HALVES, I64, WHOLE, WHOLE, WHOLE, types.float64[::1])],
-    cache=True,
-)
-def _windows(minutes, close, base, quote, days, whole, base_sum, quote_sum, volatility):
-    """One row for each minute of ``days`` that has a bar in the 24 hours before it; returns how many.
+@njit([types.int64(I64, F64, HALVES, HALVES, I64, WHOLE, WHOLE, WHOLE, types.float64[::1])], cache=True)
+def _windows(minutes, close, base, quote, asked, whole, base_sum, quote_sum, volatility):
+    """One row for each minute of ``asked`` that has a bar in the 24 hours before it; returns how many.
 
     ``base``, ``quote``: halves of the volumes, and of their sums; ``whole``: minute, last bar's minute, bars, returns.
     """
-    rows = first = 0
-    at, returns, counts = np.empty(SPAN, np.int64), np.empty(SPAN), np.zeros(SPAN + 1, np.int64)
-    squares, totals = np.zeros((SPAN + 1, 2)), np.zeros((SPAN + 1, 2))
-    for day in days:
-        start = (day - 1) * DAY_MINUTES
-        first, _ = _place(minutes, first, start, at)
-        _returns(at, close, returns, counts, squares, totals)
-        bars, last = 0, -1
-        sums = np.zeros(4, np.int64)
-        for j in range(SPAN):
-            if j >= DAY_MINUTES:  # the row of minute j: of bars j − 1440 … j − 1
-                if bars > 0:
-                    whole[rows, 0] = start + j
-                    whole[rows, 1] = start + last
-                    whole[rows, 2] = bars
-                    n = counts[j] - counts[j - 15]
-                    whole[rows, 3] = n
-                    volatility[rows] = np.nan
-                    if n > 1:
-                        total = _between(totals, j - 15, j)
-                        spread = _between(squares, j - 15, j) - total * total / n
-                        volatility[rows] = np.sqrt(max(spread, 0.0) / (n - 1))
-                    base_sum[rows, 0], base_sum[rows, 1] = joined(sums[0], sums[1])
-                    quote_sum[rows, 0], quote_sum[rows, 1] = joined(sums[2], sums[3])
-                    rows += 1
-                gone = at[j - DAY_MINUTES]
-                if gone >= 0:
-                    bars -= 1
-                    _add(sums, -1, base, quote, gone)
-            come = at[j]
-            if come >= 0:
-                bars += 1
-                last = j
-                _add(sums, 1, base, quote, come)
+    rows = head = tail = late = logged = 0
+    sums = np.zeros(4, np.int64)
+    returns = np.empty(minutes.size)  # NaN without the bar before; written where a window reads it
+    for m in asked:
+        while head < minutes.size and minutes[head] < m:
+            _add(sums, 1, base, quote, head)
+            head += 1
+        while tail < head and minutes[tail] < m - DAY_MINUTES:
+            _add(sums, -1, base, quote, tail)
+            tail += 1
+        if tail == head:
+            continue
+        while late < head and minutes[late] < m - VOLATILITY_MINUTES:
+            late += 1
+        n, total = 0, 0.0
+        for i in range(late, head):
+            if i >= logged:
+                follows = i > 0 and minutes[i - 1] == minutes[i] - 1
+                returns[i] = np.log(close[i] / close[i - 1]) if follows else np.nan
+            if not np.isnan(returns[i]):
+                n += 1
+                total += returns[i]
+        logged = head
+        volatility[rows] = np.nan
+        if n > 1:
+            mean, spread = total / n, 0.0
+            for i in range(late, head):
+                if not np.isnan(returns[i]):
+                    spread += (returns[i] - mean) ** 2
+            volatility[rows] = np.sqrt(spread / (n - 1))
+        whole[0, rows], whole[1, rows], whole[2, rows], whole[3, rows] = m, minutes[head - 1], head - tail, n
+        base_sum[rows, 0], base_sum[rows, 1] = joined(sums[0], sums[1])
+        quote_sum[rows, 0], quote_sum[rows, 1] = joined(sums[2], sums[3])
+        rows += 1
     return rows
 
 
 @njit([types.int64(I64, F64, HALVES, I64, WHOLE, REALS)], cache=True)
-def _moves(minutes, close, base, days, whole, real):
-    """One row for each minute of ``days`` that has a bar in the 24 hours before it; returns how many.
+def _moves(minutes, close, base, asked, whole, real):
+    """One row for each minute of ``asked`` that has a bar in the 24 hours before it; returns how many.
 
     ``whole``: minute, bars; ``real``: median volume, rv_5m, rv_1h, last return.
     """
-    rows = first = 0
+    rows = first = k = 0
     at, returns, counts = np.empty(SPAN, np.int64), np.empty(SPAN), np.zeros(SPAN + 1, np.int64)
     squares, totals = np.zeros((SPAN + 1, 2)), np.zeros((SPAN + 1, 2))
-    for day in days:
-        start = (day - 1) * DAY_MINUTES
+    while k < asked.size:
+        start = (asked[k] // DAY_MINUTES - 1) * DAY_MINUTES
         first, stop = _place(minutes, first, start, at)
         _returns(at, close, returns, counts, squares, totals)
 
@@ -177,7 +176,7 @@ def _moves(minutes, close, base, days, whole, real):
         held = np.zeros(count + 1, np.bool_)
         middle = below = bars = 0
         for j in range(SPAN):
-            if j >= DAY_MINUTES:
+            if k < asked.size and asked[k] == start + j:  # of bars j − 1440 … j − 1
                 if bars > 0:
                     lower = (bars - 1) // 2
                     while below != lower or not held[middle]:
@@ -192,20 +191,20 @@ def _moves(minutes, close, base, days, whole, real):
                         upper += 1
                         while not held[upper]:
                             upper += 1
-                    whole[rows, 0] = start + j
-                    whole[rows, 1] = bars
-                    real[rows, 0] = (scaled[order[middle]] + scaled[order[upper]]) / 2e8
+                    whole[0, rows], whole[1, rows] = asked[k], bars
+                    real[0, rows] = (scaled[order[middle]] + scaled[order[upper]]) / 2e8
                     for v, width in ((1, 5), (2, 60)):
-                        real[rows, v] = np.nan
+                        real[v, rows] = np.nan
                         if counts[j] - counts[j - width] == width:
-                            real[rows, v] = np.sqrt(max(_between(squares, j - width, j), 0.0))
-                    real[rows, 3] = returns[j - 1]
+                            real[v, rows] = np.sqrt(max(_between(squares, j - width, j), 0.0))
+                    real[3, rows] = returns[j - 1]
                     rows += 1
-                gone = at[j - DAY_MINUTES]
-                if gone >= 0:
-                    bars -= 1
-                    held[rank[gone - first]] = False
-                    below -= rank[gone - first] < middle
+                k += 1
+            gone = at[j - DAY_MINUTES] if j >= DAY_MINUTES else -1
+            if gone >= 0:
+                bars -= 1
+                held[rank[gone - first]] = False
+                below -= rank[gone - first] < middle
             come = at[j]
             if come >= 0:
                 bars += 1
@@ -214,42 +213,46 @@ def _moves(minutes, close, base, days, whole, real):
     return rows
 
 
-def bar_windows(bars: pa.Table, date: datetime.date | None = None) -> pa.RecordBatchReader:
+def bar_windows(
+    bars: pa.Table, date: datetime.date | None = None, asked: pa.Table | None = None
+) -> pa.RecordBatchReader:
     """Volatility and volume of the bars before each minute of ``date``, or of every date that a symbol has a bar on.
+
+    With ``asked`` (`ASKED_COLUMNS`, in any order and any number of times) only before these minutes, but for those of
+    dates without any bar; ``date`` then has no say.
 
     Shapes:   ``bars`` has `WINDOW_COLUMNS`, one row per symbol and minute, in any order; a batch of
               `BAR_WINDOWS_SCHEMA` per symbol, by minute.
-    Units:    open_minute in whole minutes since 1970 UTC, close in quote per base (double), volume in base and
-              quote_volume in quote asset (decimals, never negative).
+    Units:    open_minute and minute in whole minutes since 1970 UTC, close in quote per base (double), volume in base
+              and quote_volume in quote asset (decimals, never negative).
     Edges:    a row's windows end at its minute: bar m − 1 counts, bar m doesn't. Minutes without any bar in the 24
               hours before them have no row. Raises ValueError when a symbol has two bars of one minute.
     Nulls:    volatility_15m below two returns.
-    Cost:     O(bars + 1440 · dates) per symbol.
+    Cost:     O(bars + minutes) per symbol.
     Source:   spec/execution.md 5.1.
     """
 
-    def rows(
-        days: np.ndarray, minutes: np.ndarray, close: np.ndarray, *volumes: np.ndarray
-    ) -> list[pa.Array]:
-        size = DAY_MINUTES * days.size
-        whole, volatility = np.empty((size, 4), np.int64), np.empty(size)
-        base, quote = np.empty((size, 2), np.int64), np.empty((size, 2), np.int64)
-        n = _windows(minutes, close, *volumes, days, whole, base, quote, volatility)
+    def rows(of: np.ndarray, minutes: np.ndarray, close: np.ndarray, *volumes: np.ndarray) -> list[pa.Array]:
+        whole, volatility = np.empty((4, of.size), np.int64), np.empty(of.size)
+        base, quote = np.empty((of.size, 2), np.int64), np.empty((of.size, 2), np.int64)
+        n = _windows(minutes, close, *volumes, of, whole, base, quote, volatility)
         money = BAR_WINDOWS_SCHEMA.field("volume_24h").type
         return [
-            *_keys(whole[:n, 0]),
-            _times(whole[:n, 1] + 1),
-            pa.array(whole[:n, 2].astype(np.int32)),
+            *_keys(whole[0, :n]),
+            _times(whole[1, :n] + 1),
+            pa.array(whole[2, :n].astype(np.int32)),
             decimals(quote[:n], money),
             decimals(base[:n], money),
-            pa.array(whole[:n, 3].astype(np.int32)),
+            pa.array(whole[3, :n].astype(np.int32)),
             pa.array(volatility[:n], from_pandas=True),
         ]
 
-    return _by_symbol(bars, ("volume", "quote_volume"), date, BAR_WINDOWS_SCHEMA, rows)
+    return _by_symbol(bars, ("volume", "quote_volume"), date, asked, BAR_WINDOWS_SCHEMA, rows)
 
 
-def bar_moves(bars: pa.Table, date: datetime.date | None = None) -> pa.RecordBatchReader:
+def bar_moves(
+    bars: pa.Table, date: datetime.date | None = None, asked: pa.Table | None = None
+) -> pa.RecordBatchReader:
     """Median volume and realised volatility of the bars before each minute, for whoever orders into them.
 
     As `bar_windows`, from `ORDER_COLUMNS`, in batches of `BAR_MOVES_SCHEMA`.
@@ -259,63 +262,99 @@ def bar_moves(bars: pa.Table, date: datetime.date | None = None) -> pa.RecordBat
     Source:   spec/execution.md 5.4.
     """
 
-    def rows(
-        days: np.ndarray, minutes: np.ndarray, close: np.ndarray, *volumes: np.ndarray
-    ) -> list[pa.Array]:
-        size = DAY_MINUTES * days.size
-        whole, real = np.empty((size, 2), np.int64), np.empty((size, 4))
-        n = _moves(minutes, close, *volumes, days, whole, real)
+    def rows(of: np.ndarray, minutes: np.ndarray, close: np.ndarray, *volumes: np.ndarray) -> list[pa.Array]:
+        whole, real = np.empty((2, of.size), np.int64), np.empty((4, of.size))
+        n = _moves(minutes, close, *volumes, of, whole, real)
         return [
-            *_keys(whole[:n, 0]),
-            pa.array(whole[:n, 1].astype(np.int32)),
-            pa.array(real[:n, 0]),
-            *(pa.array(real[:n, c], from_pandas=True) for c in range(1, 4)),
+            *_keys(whole[0, :n]),
+            pa.array(whole[1, :n].astype(np.int32)),
+            pa.array(real[0, :n]),
+            *(pa.array(real[c, :n], from_pandas=True) for c in range(1, 4)),
         ]
 
-    return _by_symbol(bars, ("volume",), date, BAR_MOVES_SCHEMA, rows)
+    return _by_symbol(bars, ("volume",), date, asked, BAR_MOVES_SCHEMA, rows)
+
+
+@njit([types.int64(I32, I64, types.int64, types.boolean[::1])], cache=True)
+def _survey(codes, minutes, first_day, has_bars):
+    """Mark the days with a bar; first row that doesn't come after the one before it, or −1."""
+    for i in range(minutes.size):
+        has_bars[minutes[i] // DAY_MINUTES - first_day] = True
+        if i > 0 and (codes[i] < codes[i - 1] or (codes[i] == codes[i - 1] and minutes[i] <= minutes[i - 1])):
+            return i
+    return -1
 
 
 Rows = Callable[..., list[pa.Array]]
 
 
 def _by_symbol(
-    bars: pa.Table, volumes: tuple[str, ...], date: datetime.date | None, schema: pa.Schema, rows: Rows
+    bars: pa.Table,
+    volumes: tuple[str, ...],
+    date: datetime.date | None,
+    asked: pa.Table | None,
+    schema: pa.Schema,
+    rows: Rows,
 ) -> pa.RecordBatchReader:
-    """``rows`` of each symbol's bars, in order of time; the first of its columns lacks the symbol, which is put in."""
-    encoded = pc.dictionary_encode(bars["symbol"]).combine_chunks()
-    encoded = encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
-    codes = (
-        encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-        if len(encoded)
-        else np.empty(0, np.int64)
-    )
+    """``rows`` of the minutes wanted of each symbol and of its bars, in order of time; the first of its columns lacks
+    the symbol, which is put in."""
+    if not len(bars):
+        return pa.RecordBatchReader.from_batches(schema, [])
+    names, codes = _codes(bars["symbol"])
     minutes = column(bars, "open_minute", np.int64)
     close = column(bars, "close", np.float64)
     amounts = [decimal_halves(bars[v]) for v in volumes]
-    keys = (codes << 40) + minutes
-    if (np.diff(keys) <= 0).any():  # files are in order each; all of them together needn't be
-        order = np.argsort(keys, kind="stable")
-        keys, codes, minutes, close = keys[order], codes[order], minutes[order], close[order]
+    first_day = int(minutes.min()) // DAY_MINUTES
+    has_bars = np.zeros(int(minutes.max()) // DAY_MINUTES - first_day + 1, bool)
+    if _survey(codes, minutes, first_day, has_bars) >= 0:
+        # Files are in order each; all of them together needn't be.
+        order = np.lexsort((minutes, codes))
+        codes, minutes, close = codes[order], minutes[order], close[order]
         amounts = [a[order] for a in amounts]
-        if (np.diff(keys) == 0).any():
-            at = int(np.flatnonzero(np.diff(keys) == 0)[0])
-            name = encoded.dictionary[int(codes[at])]
+        if (at := _survey(codes, minutes, first_day, has_bars)) >= 0:
+            name = names[int(codes[at])]
             raise ValueError(f"{name} had two bars of minute {minutes[at]}, expected one row per minute")
-    if date is not None:
-        days = np.array([(date - datetime.date(1970, 1, 1)).days])
-    else:
-        days = np.flatnonzero(np.bincount(minutes // DAY_MINUTES))
+    wanted = _minutes_by_symbol(asked, date, has_bars, first_day)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        starts = np.flatnonzero(np.diff(codes, prepend=-1))
+        starts = np.flatnonzero(np.diff(codes, prepend=np.int32(-1)))
         for start, stop in zip(starts, np.append(starts, len(codes))[1:], strict=True):
-            of = slice(start, stop)
-            day, *rest = rows(days, minutes[of], close[of], *(a[of] for a in amounts))
-            name = encoded.dictionary.take(pa.array([codes[start]]))
-            names = pa.DictionaryArray.from_arrays(np.zeros(len(day), np.int32), name).dictionary_decode()
-            yield pa.RecordBatch.from_arrays([day, names.cast(pa.string()), *rest], schema=schema)
+            of, name = slice(start, stop), names[int(codes[start])]
+            day, *rest = rows(wanted(name), minutes[of], close[of], *(a[of] for a in amounts))
+            yield pa.RecordBatch.from_arrays([day, pa.repeat(name, len(day)), *rest], schema=schema)
 
     return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def _minutes_by_symbol(
+    asked: pa.Table | None, date: datetime.date | None, has_bars: np.ndarray, first_day: int
+) -> Callable[[str], np.ndarray]:
+    """Ascending minutes that a symbol's rows are for."""
+    first = first_day * DAY_MINUTES
+    days_with_bars = np.repeat(has_bars, DAY_MINUTES)
+    if date is not None:
+        of_date = (date - datetime.date(1970, 1, 1)).days * DAY_MINUTES + np.arange(DAY_MINUTES)
+    if asked is None:
+        every = np.flatnonzero(days_with_bars) + first if date is None else of_date
+        return lambda _: every
+    names, codes = _codes(asked["symbol"])
+    places = column(asked, "minute", np.int64) - first
+    near = (places >= 0) & (places < days_with_bars.size)
+
+    def wanted(name: str) -> np.ndarray:
+        is_asked = np.zeros(days_with_bars.size, bool)
+        is_asked[places[near & (codes == names.index(name).as_py())]] = True
+        return np.flatnonzero(is_asked & days_with_bars) + first
+
+    return wanted
+
+
+def _codes(symbols: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
+    """The symbols that occur, and the place of each row's among them, int32."""
+    encoded = pc.dictionary_encode(symbols).combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):  # as older releases give it
+        encoded = encoded.chunk(0) if encoded.num_chunks else pa.array([], pa.string()).dictionary_encode()
+    return encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False)
 
 
 def _keys(minutes: np.ndarray) -> list[pa.Array]:

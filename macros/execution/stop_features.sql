@@ -4,17 +4,35 @@
    `points`: client_id, symbol, operation_id, event_time (= t), what names a point (`keys`), and the level of its
    operation as of t, as the entity stop_triggers has it of a trigger and stop_levels() finds it for any other instant:
    stop_price, entry_price, entry_placed_at, entry_time, level_known_at, level_event_seq, all NULL where there is none.
-   `windows`: int_market_bars__windows; `runs`: int_stop_failures__runs, on the date of t and the one before.
+   `windows`: int_market_bars__windows, or as much of it as has the minutes of all points; `runs`:
+   int_stop_failures__runs, on the date of t and the one before.
    Nothing here reads the clock, a label or another point. Joins are by equality and one as-of join: a million points
-   cost a sort. #}
+   cost a sort, so a point goes into it with no more than what is asked of it later. #}
 {% macro stop_features(points, windows, runs, keys=[]) -%}
 with
 
-points_of_minutes as (
+-- what a point says by itself
+points_alone as (
 
     select
-        *,
-        date_trunc('minute', event_time) as minute
+        -- keys
+        {% for key in keys -%}
+        {{ key }},
+        {% endfor -%}
+        client_id,
+        symbol,
+        operation_id,
+        event_time,
+        {{ minute_number('event_time') }} as event_minute,
+
+        -- the operation's level
+        {{ stop_distance_pct('entry_price', 'stop_price') }} as stop_distance_pct,
+        {{ whole_seconds('entry_placed_at', 'event_time') }} as time_to_trigger_sec,
+        {{ whole_seconds('entry_time', 'event_time') }} as time_in_position_sec,
+
+        -- lineage
+        level_known_at,
+        level_event_seq
     from {{ points }}
 
 ),
@@ -35,12 +53,12 @@ runs_of_failures as (
 points_with_runs as (
 
     select
-        points_of_minutes.*,
+        points_alone.*,
         runs_of_failures.known_at as run_known_at,
         runs_of_failures.failures,
         runs_of_failures.failure_event_seq
     {{ asof_left(
-        'points_of_minutes', 'runs_of_failures', on=['client_id', 'symbol'],
+        'points_alone', 'runs_of_failures', on=['client_id', 'symbol'],
         left_time='event_time', right_time='known_at', strict=true
     ) }}
 
@@ -57,9 +75,9 @@ select
     points_with_runs.event_time,
 
     -- the operation's level
-    {{ stop_distance_pct('points_with_runs.entry_price', 'points_with_runs.stop_price') }} as stop_distance_pct,
-    {{ whole_seconds('points_with_runs.entry_placed_at', 'points_with_runs.event_time') }} as time_to_trigger_sec,
-    {{ whole_seconds('points_with_runs.entry_time', 'points_with_runs.event_time') }} as time_in_position_sec,
+    points_with_runs.stop_distance_pct,
+    points_with_runs.time_to_trigger_sec,
+    points_with_runs.time_in_position_sec,
 
     -- the market
     cast(case when bar_windows.return_count_15m >= 10 then bar_windows.volatility_15m end as decimal(10, 6))
@@ -71,9 +89,9 @@ select
     cast({{ idiv(epoch_us('points_with_runs.event_time'), '3600000000') }} % 24 as tinyint) as hour_of_day,
     cast(({{ idiv(epoch_us('points_with_runs.event_time'), '86400000000') }} + 3) % 7 as tinyint) as day_of_week,
 
-    -- what this client's executions in the symbol did lately
+    -- what this client's executions in the symbol did lately: within the hour
     case
-        when points_with_runs.run_known_at >= points_with_runs.event_time - interval '1 hour'
+        when {{ epoch_us('points_with_runs.event_time') }} - {{ epoch_us('points_with_runs.run_known_at') }} <= 3600000000
             then points_with_runs.failures
         else 0
     end as consecutive_failures_1h,
@@ -90,7 +108,7 @@ select
 from points_with_runs
 left join {{ windows }} as bar_windows
     on points_with_runs.symbol = bar_windows.symbol
-    and points_with_runs.minute = bar_windows.minute
+    and points_with_runs.event_minute = {{ minute_number('bar_windows.minute') }}
 {%- endmacro %}
 
 

@@ -104,16 +104,21 @@ def test_the_canary_is_in_no_feature(world, whole, manifest):
     )
 
 
+# What is built anew, where a model of it leaks.
+LEAKY = (
+    *("market_bars_1m", "stop_triggers", "int_stop_triggers__windows", "int_stop_triggers__moves"),
+    *("feat_stop_triggers", "feat_stop_slippage"),
+)
 LEAKS: dict[str, tuple[str, str, str]] = {
     "the bar that is still running": (
-        "feat_stop_triggers",
-        "points_with_runs.minute = bar_windows.minute",
-        "points_with_runs.minute = bar_windows.minute - interval '1 minute'",
+        "market_bars_1m",
+        "open_time,\n\n    -- time",
+        "open_time - interval '1 minute' as open_time,\n\n    -- time",
     ),
     "failures of the next minutes": (
         "feat_stop_triggers",
-        "points_of_minutes.event_time > runs_of_failures.known_at",
-        "points_of_minutes.event_time + interval '30 minutes' > runs_of_failures.known_at",
+        "points_alone.event_time > runs_of_failures.known_at",
+        "points_alone.event_time + interval '30 minutes' > runs_of_failures.known_at",
     ),
     "the fill as the level": (
         "stop_triggers",
@@ -121,9 +126,9 @@ LEAKS: dict[str, tuple[str, str, str]] = {
         "coalesce(fill_price, trigger_event_stop_price) as stop_price",
     ),
     "the last price of the running minute": (
-        "feat_stop_slippage",
-        "triggers.event_minute = bar_moves.minute",
-        "triggers.event_minute = bar_moves.minute - interval '2 minutes'",
+        "market_bars_1m",
+        "open_time,\n\n    -- time",
+        "open_time - interval '2 minutes' as open_time,\n\n    -- time",
     ),
     "the outcome": (
         "stop_triggers",
@@ -147,11 +152,7 @@ def test_a_feature_that_looks_ahead_is_caught(leak, world, whole, truncated, dis
     leaky = changed(manifest, model, old, new)
     others = [*truncated, *disturbed]
     pipelines = [whole, *(p for _, p in others)]
-    downstream = [
-        m
-        for m in ("stop_triggers", "feat_stop_triggers", "feat_stop_slippage")
-        if model in (m, "stop_triggers")
-    ]
+    downstream = [m for m in LEAKY if model in whole.upstream(m)]
     try:
         _use(pipelines, leaky, downstream)
         assert differences(whole, others) & CAUGHT_BY[leak]

@@ -117,6 +117,34 @@ def test_a_date_hangs_on_its_own_day_and_the_one_before():
         assert len(alone) == 2 * 1440
 
 
+@pytest.mark.parametrize("kernel", [bar_windows, bar_moves])
+def test_minutes_that_are_asked_for_have_the_rows_of_every_minute(kernel):
+    """Bit for bit; in whatever order, and once however often they are asked for."""
+    bars = {s: random_bars(random.Random(s), 3, 0.3, 1) for s in ("BTCUSDC", "ETHUSDC")}  # noqa: S311
+    bars["BTCUSDC"] = [b for b in bars["BTCUSDC"] if b["open_time"] < MONDAY + 1450 * MINUTE]  # then silence
+    dark = MONDAY + timedelta(days=1)
+    bars = {s: [b for b in of if b["open_time"].date() != dark.date()] for s, of in bars.items()}
+    table = bars_table(bars)
+    every = {(r["symbol"], r["minute"]): r for r in kernel(table).read_all().to_pylist()}
+    rng = random.Random(4)  # noqa: S311
+    asked = [
+        (rng.choice(("ETHUSDC", "BTCUSDC", "NEVERSEEN")), rng.randrange(-2000, 4 * 1440)) for _ in range(300)
+    ]
+    asked += [("ETHUSDC", 2 * 1440 + 7), ("ETHUSDC", 1440 + 30), ("BTCUSDC", 1439), *asked[:50]]
+    wanted = pa.table(
+        {
+            "symbol": pa.array([s for s, _ in asked], pa.string()),
+            "minute": pa.array([us(MONDAY) // 60_000_000 + i for _, i in asked], pa.int64()),
+        }
+    )
+    found = kernel(table, asked=wanted).read_all().to_pylist()
+    keys = {(s, MONDAY + i * MINUTE) for s, i in asked}
+    assert found == [r for k, r in sorted(every.items()) if k in keys]
+    assert ("ETHUSDC", dark + 30 * MINUTE) not in {(r["symbol"], r["minute"]) for r in found}
+    assert len(found) > 50
+    assert kernel(table, asked=wanted.slice(0, 0)).read_all().num_rows == 0
+
+
 def test_bars_come_in_any_order():
     bars = {s: random_bars(random.Random(s), 2, 0.1, 1) for s in ("BTCUSDC", "ETHUSDC")}  # noqa: S311
     table = bars_table(bars)

@@ -14,6 +14,8 @@ from sqlglot.optimizer.scope import Scope, build_scope
 MARKET = {
     "stg_binance__agg_trades", "stg_binance__klines", "int_market_bars__tape", "int_market_bars__tape_gaps",
     "market_bars_1m", "data_through", "stg_execution__sealed_windows",
+    # what the market did before a minute: whose trigger asked for the minute stands nowhere in it
+    "int_stop_triggers__windows", "int_stop_triggers__moves",
 }  # fmt: skip
 TENANT = "client_id"
 

@@ -4,7 +4,7 @@ triggers as (
 
     select
         *,
-        date_trunc('minute', event_time) as event_minute,
+        {{ minute_number('event_time') }} as event_minute,
         case side when 'SELL' then 1 when 'BUY' then -1 end as closing_sign
     from {{ ref('stop_triggers') }}
 
@@ -12,7 +12,7 @@ triggers as (
 
 bar_moves as (
 
-    select * from {{ ref('int_market_bars__moves') }}
+    select * from {{ ref('int_stop_triggers__moves') }}
 
 ),
 
@@ -55,7 +55,7 @@ select
 from triggers
 left join bar_moves
     on triggers.symbol = bar_moves.symbol
-    and triggers.event_minute = bar_moves.minute
+    and triggers.event_minute = {{ minute_number('bar_moves.minute') }}
 left join tape
     on triggers.client_id = tape.client_id
     and triggers.execution_token = tape.execution_token

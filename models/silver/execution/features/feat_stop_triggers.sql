@@ -8,7 +8,7 @@ triggers as (
 
 market_windows as (
 
-    select * from {{ ref('int_market_bars__windows') }}
+    select * from {{ ref('int_stop_triggers__windows') }}
 
 ),
 
