@@ -941,6 +941,8 @@ def _experiments(words: Vocabulary) -> Schema:
         tags=_list(TEXT, uniqueItems=True),
         notes=ANY_TEXT,
     )
+    # of one that was compared with a champion
+    entry["properties"]["comparison"] = _comparison()
     completed = _when(
         "status",
         "completed",
@@ -1017,6 +1019,16 @@ def _experiment_metrics(words: Vocabulary) -> Schema:
         final_skipped=reason,
     )
     fold = {"anyOf": [SOME, {"const": "final"}]}
+    use = {"use_knn": FLAG, "use_gate": FLAG, "sessions": COUNT}
+    scaler = _record(slope=NUMBER, intercept=NUMBER)
+    chosen = _record(
+        stage=stage,
+        **use,
+        why=reason,
+        against_trees=_map(_verdict(), _pattern("knn|gate|both")),
+        folds=_list(_record(fold=SOME, **use)),
+        calibration=_or_null(_record(tradeable_2=scaler, direction=scaler)),
+    )
     schema = _record(
         experiment=EXPERIMENT,
         dataset_digest=SHA256,
@@ -1035,6 +1047,7 @@ def _experiment_metrics(words: Vocabulary) -> Schema:
         null_rate_avg=RATE,
         skipped=_list(_record(stage=stage, head=SLUG, fold=fold, reason=TEXT)),
         results=_list(result, minItems=1),
+        components=_list(chosen, minItems=1),
         artifact=_record(path=_pattern(r"ml/experiments/.+/model\.joblib"), sha256=SHA256, bytes=SOME),
     )
     return _file("Scores of an experiment", r"ml/experiments/exp[^/]+/metrics\.json", schema)
@@ -1135,13 +1148,28 @@ def _feature_table() -> Schema:
     )
 
 
+def _verdict() -> Schema:
+    """One paired comparison: of the Brier score of p_tradeable_2, and of the log loss of three classes."""
+    difference = _record(loss=SLUG, mean=NUMBER, low=_or_null(NUMBER), high=_or_null(NUMBER))
+    return _record(wins=FLAG, holds=FLAG, told=TEXT, primary=difference, secondary=difference)
+
+
+def _comparison() -> Schema:
+    """A verdict with whom it was against, and when."""
+    verdict = _verdict()
+    return _record(against=SLUG, at=INSTANT, **verdict["properties"])
+
+
 # -- promotion -------------------------------------------------------------------------------------------------------
 
 
 def _registry(words: Vocabulary) -> Schema:
     stage = _enum(*words.stages)
     file = _record(path=_pattern(r"ml/.+\.joblib"), sha256=SHA256, bytes=SOME)
-    comparison = _record(told=TEXT, primary=OBJECT)
+    scaler = _record(slope=NUMBER, intercept=NUMBER)
+    components = _record(
+        use_knn=FLAG, use_gate=FLAG, calibration=_or_null(_record(tradeable_2=scaler, direction=scaler))
+    )
     model = _record(
         model_id=SLUG,
         experiment_id=EXPERIMENT,
@@ -1155,7 +1183,8 @@ def _registry(words: Vocabulary) -> Schema:
         feature_schema_hash=SHA256,
         silver_version=VERSION_FOLDER,
         build_digest=_or_null(SHA256),
-        dataset_version=SOME,
+        # of a challenger that never served there is no table yet, and the digest is that of the candidates
+        dataset_version=_or_null(SOME),
         dataset_digest=SHA256,
         train_dates=_list(DATE),
         test_dates=_list(DATE),
@@ -1164,13 +1193,14 @@ def _registry(words: Vocabulary) -> Schema:
         ci=_or_null(OBJECT),
         base_rates=_or_null(OBJECT),
         calibration=_or_null(OBJECT),
+        components=_or_null(components),
         null_check=_or_null(OBJECT),
         artifact=file,
         production=file,
         git_commit=GIT_COMMIT,
         created_at=INSTANT,
         status=_enum("candidate", "production", "archived"),
-        comparison=_or_null(comparison),
+        comparison=_or_null(_comparison()),
     )
     dataset = {"dataset_version": SOME, "content_digest": SHA256, "manifest_sha256": SHA256}
     served = _map(SLUG, SLUG)

@@ -1,11 +1,14 @@
 """Champion against challenger on the same rows: paired, by whole sessions (spec/market.md 14.5)."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Protocol
 
 import numpy as np
 
-from ml import metrics
+from ml import metrics, scoring
+
+CHOP = 2
+"""Place of the class that is none of break and bounce, in a vector of three."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,11 @@ class Difference:
     def is_worse(self) -> bool:
         return self.low is None or self.low > 0
 
+    @property
+    def is_none(self) -> bool:
+        """Whether both lose the same in every draw: nothing that this loss sees was changed."""
+        return self.mean == self.low == self.high == 0
+
     def told(self) -> str:
         interval = "no interval" if self.low is None else f"[{self.low:+.5f}, {self.high:+.5f}]"
         return f"{self.loss} {self.mean:+.5f} {interval}"
@@ -32,41 +40,64 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``wins``: better on the primary loss and not worse on the secondary; ``holds``: not worse on either."""
+    """Brier of p_tradeable_2 decides, log loss of (break, bounce, chop) must not be worse; spec/market.md 14.5.
+
+    ``wins``: better on the first and not worse on the second; ``holds``: not worse on either. What leaves p_tradeable
+    as it is, as the gate does, is decided by the second.
+    """
 
     primary: Difference
-    secondary: Difference | None
+    secondary: Difference
 
     @property
     def wins(self) -> bool:
-        return self.primary.is_better and not (self.secondary and self.secondary.is_worse)
+        if self.primary.is_none:
+            return self.secondary.is_better
+        return self.primary.is_better and not self.secondary.is_worse
 
     @property
     def holds(self) -> bool:
-        return not self.primary.is_worse and not (self.secondary and self.secondary.is_worse)
+        return not self.primary.is_worse and not self.secondary.is_worse
+
+    @property
+    def order(self) -> tuple[float, float]:
+        """The smaller, the better."""
+        return self.primary.mean, self.secondary.mean
 
     def told(self) -> str:
-        return ", ".join(d.told() for d in (self.primary, self.secondary) if d)
+        return f"{self.primary.told()}, {self.secondary.told()}"
+
+    def state(self) -> dict[str, object]:
+        """As builtins, for a registry."""
+        return {
+            "wins": self.wins,
+            "holds": self.holds,
+            "told": self.told(),
+            "primary": asdict(self.primary),
+            "secondary": asdict(self.secondary),
+        }
 
 
-Oof = Mapping[str, np.ndarray]
+class Rows(Protocol):
+    """Out-of-fold rows: ``y`` class numbers, ``weight`` and ``session_date``, (rows,) each, and how to draw them."""
+
+    y: np.ndarray
+    weight: np.ndarray
+    session_date: np.ndarray
+    draws: int
+    seed: int
 
 
-def brier(champion: Oof, challenger: Oof, *, draws: int = metrics.DRAWS, seed: int = 42) -> Difference:
-    """Of the binary predictions ``model`` of the same out-of-fold rows, weighted. Raises ValueError for other rows."""
-    require_same_rows(champion, challenger)
-    y = champion["y"]
-    loss = (challenger["model"] - y) ** 2 - (champion["model"] - y) ** 2
-    return difference("brier", loss, champion["weight"], champion["session_date"], draws=draws, seed=seed)
-
-
-def log_loss(champion: Oof, challenger: Oof, *, draws: int = metrics.DRAWS, seed: int = 42) -> Difference:
-    """Of the binary predictions ``model`` of the same out-of-fold rows, weighted. Raises ValueError for other rows."""
-    require_same_rows(champion, challenger)
-    one, two = (_log_loss(champion["y"], oof["model"]) for oof in (challenger, champion))
-    return difference(
-        "log_loss", one - two, champion["weight"], champion["session_date"], draws=draws, seed=seed
+def compared(rows: Rows, champion: np.ndarray, challenger: np.ndarray) -> Verdict:
+    """Of calibrated vectors (break, bounce, chop) of the same rows, (rows, 3) each."""
+    went = (rows.y != CHOP).astype(float)
+    brier = ((1 - challenger[:, CHOP]) - went) ** 2 - ((1 - champion[:, CHOP]) - went) ** 2
+    log_loss = scoring.log_loss(rows.y, challenger) - scoring.log_loss(rows.y, champion)
+    found = (
+        difference(name, loss, rows.weight, rows.session_date, draws=rows.draws, seed=rows.seed)
+        for name, loss in (("brier", brier), ("log_loss", log_loss))
     )
+    return Verdict(*found)
 
 
 def difference(
@@ -78,20 +109,3 @@ def difference(
         return Difference(name, mean, None, None)
     boot = metrics.SessionBootstrap.of(session, draws=draws, seed=seed, weight=weight)
     return Difference(name, mean, *boot.interval(boot.ratio(weight * loss, weight)))
-
-
-def require_same_rows(champion: Oof, challenger: Oof) -> None:
-    """Raise ValueError unless both are of the same rows in the same order."""
-    same = len(champion["y"]) == len(challenger["y"]) and all(
-        np.array_equal(champion[k], challenger[k]) for k in ("y", "weight", "session_date", "fold")
-    )
-    if not same:
-        raise ValueError(
-            f"champion had {len(champion['y'])} out-of-fold rows, challenger {len(challenger['y'])}, expected the same "
-            "rows and folds; evaluate both on one table"
-        )
-
-
-def _log_loss(y: np.ndarray, p: np.ndarray) -> np.ndarray:
-    p = np.clip(p, np.finfo(float).eps, 1 - np.finfo(float).eps)
-    return -np.where(y == 1, np.log(p), np.log1p(-p))

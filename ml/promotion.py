@@ -10,7 +10,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,17 @@ from lake import datasets as lake_datasets
 from lake.commits import now_utc
 from lake.digest import file_digest, table_digest
 from lake.paths import stage_dir
-from ml import challenge, datasets, experiments, gates, registry, retrieval, training
+from ml import challenge, components, datasets, experiments, gates, registry, retrieval, training
 from ml.gates import Gate
-from ml.registry import CHAMPION, Artifact
+from ml.registry import CHALLENGER, CHAMPION, Artifact
 
 GOLD = "lake/gold/training"
 VERSIONS = f"{GOLD}/versions/signals_production"
 PRODUCTION = "ml/production/boosted_trees"
 RETRIEVAL = "ml/production/retrieval_index.joblib"
 PRIMARY_STAGE = "touch"
+PRIMARY_HEADS = (experiments.PRIMARY_HEAD, "direction")
+"""What a vector of three classes takes."""
 MUST_BEAT = ("base_rate", "class_prior")
 TOUCHES, POINTS = "silver/datasets/touches", "silver/datasets/observation_points"
 OPTIONS = "silver/datasets/stg_options__trades"
@@ -51,13 +53,19 @@ class PromotionRefused(ValueError):
         super().__init__(f"{experiment} was not promoted: {told}")
 
 
+class NothingToChallenge(ValueError):
+    """A challenger needs a champion, and can't be the champion itself."""
+
+
 class NothingToRollBack(ValueError):
     """There is no earlier promotion, or none of that number."""
 
 
 @dataclass(frozen=True)
 class Promoted:
-    """What serves now. ``state`` is ``promoted``, ``rolled_back`` or ``unchanged``."""
+    """What serves now. ``state`` is ``promoted``, ``rolled_back`` or ``unchanged``; of a challenger, which serves
+    nothing, ``challenges``, ``withdrawn`` or ``unchanged``, with the table of the champion.
+    """
 
     state: str
     experiment: str
@@ -85,6 +93,7 @@ def promote(
     root: Path,
     experiment: str,
     *,
+    alias: str = CHAMPION,
     accept_no_skill: bool = False,
     min_events: int = gates.MIN_EVENTS,
     notes: str = "",
@@ -93,13 +102,16 @@ def promote(
 ) -> Promoted:
     """Make ``experiment`` and its training table what serves, if every gate passes.
 
-    ``accept_no_skill`` lets a first promotion pass whose lower bound of skill is not above 0; that is recorded.
-    Promoting what serves already changes nothing. Raises PromotionRefused, and ExperimentError for an unknown name.
+    As ``challenger`` it is judged by the same gates and compared with the champion, and only its alias moves: what
+    serves stays. ``accept_no_skill`` lets a first promotion pass whose lower bound of skill is not above 0; that is
+    recorded. Promoting what has the alias already changes nothing. Raises PromotionRefused, NothingToChallenge, and
+    ExperimentError for an unknown name.
     """
     started_at, run_id = now_utc(), runs.new_run_id("promote")
     asked = {
         "command": "promote",
         "experiment": experiment,
+        "alias": alias,
         "accept_no_skill": accept_no_skill,
         "notes": notes,
     }
@@ -113,10 +125,22 @@ def promote(
             )
         now = registry.read(root)
         if (served := _served(now, stored.path.name)) and served["artifact_sha256"] == _sha256(stored):
+            if alias == CHALLENGER:
+                raise NothingToChallenge(
+                    f"{stored.path.name} serves already, expected another to challenge it"
+                )
             return _told(root, now, "unchanged", [])
+        if alias == CHALLENGER and now["dataset"] is None:
+            raise NothingToChallenge(
+                f"nothing serves yet, expected a champion for {stored.path.name} to challenge; promote it itself"
+            )
+        if alias == CHALLENGER and _challenges(now, stored):
+            return _of_challenger(_told(root, now, "unchanged", []), now)
         on_step("judging")
         try:
-            judged, table, verdict = _judged(root, entry, stored, now, accept_no_skill, min_events, contract)
+            judged, table, verdict = _judged(
+                root, entry, stored, now, accept_no_skill, min_events, contract, alias
+            )
         except Exception:
             runs.write_run(root, run_id, config=asked, counts={}, status="failed", started_at=started_at)
             raise
@@ -125,6 +149,15 @@ def promote(
                 root, run_id, config=asked, counts=_counts(judged), status="failed", started_at=started_at
             )
             raise PromotionRefused(experiment, judged)
+        if alias == CHALLENGER:
+            on_step("switching")
+            registry.write(root, _with_challenger(root, now, stored, verdict, notes))
+            finish(root)
+            runs.write_run(
+                root, run_id, config=asked, counts=_counts(judged), status="ok", started_at=started_at
+            )
+            now = registry.read(root)
+            return _of_challenger(_told(root, now, "challenges", judged), now)
         number = max((p["dataset_version"] for p in now["promotions"]), default=0) + 1
         on_step("writing the table")
         manifest = _write_version(root, number, table, stored, judged, now, notes)
@@ -144,6 +177,7 @@ def _judged(
     accept_no_skill: bool,
     min_events: int,
     contract: datasets.Contract | None,
+    alias: str,
 ) -> tuple[list[Gate], pa.Table, challenge.Verdict | None]:
     version = stored.config["inputs"]["silver_version"]
     contract = contract or datasets.load_contract(version)
@@ -175,16 +209,22 @@ def _judged(
     if any(not gate.passed for gate in judged):
         # A table that isn't right can't say which model is better on it.
         return judged, table, None
-    gate, verdict = _compared(datasets.check(table, contract), stored, root, now, accept_no_skill)
+    gate, verdict = _compared(datasets.check(table, contract), stored, root, now, accept_no_skill, alias)
     return [*judged, *gate], table, verdict
 
 
 def _compared(
-    table: datasets.TrainingTable, stored: experiments.Stored, root: Path, now: dict, accept_no_skill: bool
+    table: datasets.TrainingTable,
+    stored: experiments.Stored,
+    root: Path,
+    now: dict,
+    accept_no_skill: bool,
+    alias: str,
 ) -> tuple[list[Gate], challenge.Verdict | None]:
     """The experiment made once more, and against the champion's way of training, on the same rows and folds."""
     evaluation = training.evaluate(table, training.Config.from_dict(stored.config["inputs"]["training"]))
-    same = _plain(evaluation.metrics["results"]) == _plain(stored.metrics["results"])
+    told = ("results", "components")
+    same = all(_plain(evaluation.metrics[k]) == _plain(stored.metrics.get(k)) for k in told)
     found = [
         Gate(
             "reproducible", "trained again", "" if same else "its metrics came out different; train it again"
@@ -194,42 +234,73 @@ def _compared(
         found.append(
             Gate("folds", f"{evaluation.metrics['n_folds']}", "fewer than 5 folds; build more sessions")
         )
-    mine = evaluation.oof.get((PRIMARY_STAGE, experiments.PRIMARY_HEAD))
-    if mine is None:
-        return [
-            *found,
-            Gate("skill", "none", f"no {experiments.PRIMARY_HEAD} at {PRIMARY_STAGE}; train it"),
-        ], None
     champion_id = now["aliases"][CHAMPION].get(head_set(experiments.PRIMARY_HEAD, PRIMARY_STAGE))
     if champion_id is None:
-        pooled = next(
+        return [*found, _first(evaluation, accept_no_skill)], None
+    mine = evaluation.trials.get(PRIMARY_STAGE)
+    if mine is None:
+        why = f"it has no {' and '.join(PRIMARY_HEADS)} at {PRIMARY_STAGE} to compare; train both"
+        return [*found, Gate("not_worse_than_champion", "none", why)], None
+    champion = next(m for m in now["models"] if m["model_id"] == champion_id)
+    try:
+        theirs = _champion_trial(root, champion, table)
+        verdict = components.paired(theirs, mine)
+    except (components.OtherRows, datasets.DatasetError) as error:
+        return [*found, Gate("not_worse_than_champion", "none", str(error))], None
+    if alias == CHALLENGER:  # to be watched beside the champion it needn't be better yet
+        return [*found, Gate("compared_with_champion", verdict.told(), "")], verdict
+    why = "" if verdict.holds else f"worse than {champion_id} on the same rows"
+    return [*found, Gate("not_worse_than_champion", verdict.told(), why)], verdict
+
+
+def _first(evaluation: training.Evaluation, accept_no_skill: bool) -> Gate:
+    """Without a champion there are the base rate and the prior to beat."""
+    pooled = next(
+        (
             r["pooled"]
             for r in evaluation.metrics["results"]
             if (r["stage"], r["head"]) == (PRIMARY_STAGE, experiments.PRIMARY_HEAD)
-        )
-        # Of small buckets the base rate is noisy, and a model that knows nothing but the prior beats it.
-        against = {name: (pooled["ci"] or {}).get("brier_skill", {}).get(name) for name in MUST_BEAT}
-        enough = evaluation.metrics["test_sessions"] >= training.MIN_TEST_SESSIONS_FOR_A_CLAIM
-        shown = ", ".join(f"{n} {'no interval' if i is None else f'{i[0]:+.4f}'}" for n, i in against.items())
-        proven = enough and all(i is not None and i[0] is not None and i[0] > 0 for i in against.values())
-        why = (
-            ""
-            if proven or accept_no_skill
-            else "a first promotion needs lower bounds above 0 of the Brier skill over at least "
-            f"{training.MIN_TEST_SESSIONS_FOR_A_CLAIM} test sessions; --accept-no-skill records that there is none"
-        )
-        return [*found, Gate("skill", shown, why)], None
-    champion = next(m for m in now["models"] if m["model_id"] == champion_id)
-    theirs = training.evaluate(table, training.Config.from_dict(champion["params"])).oof
-    key = (PRIMARY_STAGE, "direction")
-    verdict = challenge.Verdict(
-        challenge.brier(theirs[PRIMARY_STAGE, experiments.PRIMARY_HEAD], mine),
-        challenge.log_loss(theirs[key], evaluation.oof[key])
-        if key in theirs and key in evaluation.oof
-        else None,
+        ),
+        None,
     )
-    why = "" if verdict.holds else f"worse than {champion_id} on the same rows"
-    return [*found, Gate("not_worse_than_champion", verdict.told(), why)], verdict
+    if pooled is None:
+        return Gate("skill", "none", f"no {experiments.PRIMARY_HEAD} at {PRIMARY_STAGE}; train it")
+    # Of small buckets the base rate is noisy, and a model that knows nothing but the prior beats it.
+    against = {name: (pooled["ci"] or {}).get("brier_skill", {}).get(name) for name in MUST_BEAT}
+    enough = evaluation.metrics["test_sessions"] >= training.MIN_TEST_SESSIONS_FOR_A_CLAIM
+    shown = ", ".join(f"{n} {'no interval' if i is None else f'{i[0]:+.4f}'}" for n, i in against.items())
+    if enough and all(i is not None and i[0] is not None and i[0] > 0 for i in against.values()):
+        return Gate("skill", shown, "")
+    if accept_no_skill:
+        return Gate("skill", f"{shown}: not proven, accepted", "")
+    return Gate(
+        "skill",
+        shown,
+        "a first promotion needs lower bounds above 0 of the Brier skill over at least "
+        f"{training.MIN_TEST_SESSIONS_FOR_A_CLAIM} test sessions; --accept-no-skill records that there is none",
+    )
+
+
+def _champion_trial(root: Path, champion: dict, table: datasets.TrainingTable) -> components.Trial | None:
+    """What the champion's way of training says of the same rows, of its own features.
+
+    They stand in ``table`` where its version has them all, else in the table of the champion's version.
+    """
+    config = replace(
+        training.Config.from_dict(champion["params"]),
+        heads=PRIMARY_HEADS,
+        stages=(PRIMARY_STAGE,),
+        features=tuple(champion["features"]),
+    )
+    if not set(champion["features"]) <= {c.name for c in datasets.feature_columns(table.contract)}:
+        version = champion["silver_version"]
+        table = datasets.check(_table(root, version), datasets.load_contract(version))
+    found = components.trial(table, config, PRIMARY_STAGE)
+    if found is None:
+        raise components.OtherRows(
+            f"{champion['model_id']} can't be fitted on these rows; build more sessions"
+        )
+    return found
 
 
 def _plain(value: object) -> object:
@@ -375,18 +446,8 @@ def _with(
     """The registry after the promotion: new entries, aliases moved, history told."""
     at = now_utc()
     experiment_id = experiments.parse_name(stored.path.name)
-    champions = {}
-    entries = {m["model_id"]: m for m in now["models"]}
-    for result in stored.metrics["results"]:
-        if result["skipped"] or result["final_skipped"]:
-            continue
-        entry = _entry(root, number, stored, manifest, result, verdict, at)
-        entries[entry["model_id"]] = entry
-        champions[head_set(result["head"], result["stage"])] = entry["model_id"]
-    if not champions:
-        raise experiments.ExperimentError(
-            f"{stored.path.name} has no final model, expected at least one head; train it"
-        )
+    published = (number, manifest["content_digest"])
+    entries, champions = _entries(root, now, stored, published, _comparison(now, verdict, at), at)
     dataset = {
         "dataset_version": number,
         "content_digest": manifest["content_digest"],
@@ -406,61 +467,116 @@ def _with(
         "at": at,
         "notes": notes,
     }
-    changed = {
-        **now,
-        "models": [entries[m] for m in sorted(entries)],
-        "promotions": [*now["promotions"], promotion],
-    }
+    changed = {**now, "models": entries, "promotions": [*now["promotions"], promotion]}
     return _switched(changed, promotion, at, f"promote {experiment_id}" + (f": {notes}" if notes else ""))
 
 
+def _with_challenger(
+    root: Path, now: dict, stored: experiments.Stored, verdict: challenge.Verdict | None, notes: str
+) -> dict[str, Any]:
+    """The registry with the experiment as challenger; what serves, and what a rollback goes back to, stay."""
+    at = now_utc()
+    entries, challengers = _entries(root, now, stored, None, _comparison(now, verdict, at), at)
+    reason = f"challenge by {experiments.parse_name(stored.path.name)}" + (f": {notes}" if notes else "")
+    return _moved({**now, "models": entries}, CHALLENGER, challengers, at, reason)
+
+
+def _entries(
+    root: Path,
+    now: dict,
+    stored: experiments.Stored,
+    published: tuple[int, str] | None,
+    comparison: dict | None,
+    at: str,
+) -> tuple[list[dict], dict[str, str]]:
+    """All models with those of the experiment among them, and its own by head set.
+
+    Raises ExperimentError where it has no final model, or is registered with other files: a rollback needs those.
+    """
+    name = stored.path.name
+    entries = {m["model_id"]: m for m in now["models"]}
+    mine = {}
+    for result in stored.metrics["results"]:
+        if result["skipped"] or result["final_skipped"]:
+            continue
+        entry = _entry(root, stored, published, result, comparison, at)
+        before = entries.get(entry["model_id"])
+        if before is not None:
+            served = any(before["model_id"] in p["champions"].values() for p in now["promotions"])
+            if served and before["artifact"]["sha256"] != entry["artifact"]["sha256"]:
+                raise experiments.ExperimentError(
+                    f"{name} was promoted before with another model, which a rollback would look for; "
+                    "train under a name of its own"
+                )
+            if published is None and served:
+                entry |= {k: before[k] for k in ("dataset_version", "dataset_digest")}
+        entries[entry["model_id"]] = entry
+        mine[head_set(result["head"], result["stage"])] = entry["model_id"]
+    if not mine:
+        raise experiments.ExperimentError(f"{name} has no final model, expected at least one head; train it")
+    return [entries[m] for m in sorted(entries)], mine
+
+
+def _comparison(now: dict, verdict: challenge.Verdict | None, at: str) -> dict[str, Any] | None:
+    """The verdict as a registry keeps it: against whom, and when."""
+    if verdict is None:
+        return None
+    champion_id = now["aliases"][CHAMPION][head_set(experiments.PRIMARY_HEAD, PRIMARY_STAGE)]
+    return {"against": champion_id, "at": at, **verdict.state()}
+
+
 def _switched(content: dict, promotion: dict, at: str, reason: str) -> dict[str, Any]:
-    """``content`` with the champions and the dataset of ``promotion``, statuses and history following."""
-    before, after = content["aliases"][CHAMPION], promotion["champions"]
-    serving = set(after.values())
+    """``content`` with the champions and the dataset of ``promotion``, statuses and history following.
+
+    What serves challenges nobody any more.
+    """
+    after = promotion["champions"]
+    serving = {m["experiment_id"] for m in content["models"] if m["model_id"] in after.values()}
+    of = {m["model_id"]: m["experiment_id"] for m in content["models"]}
+    left = {k: v for k, v in content["aliases"][CHALLENGER].items() if of[v] not in serving}
+    content = _moved(content, CHALLENGER, left, at, reason)
+    dataset = {k: promotion[k] for k in ("dataset_version", "content_digest", "manifest_sha256")}
+    return {**_moved(content, CHAMPION, after, at, reason), "dataset": dataset}
+
+
+def _moved(content: dict, alias: str, after: dict[str, str], at: str, reason: str) -> dict[str, Any]:
+    """``content`` with an alias of each head set on other models, or on none; history and statuses follow."""
+    before = content["aliases"][alias]
     history = [
-        {
-            "at": at,
-            "alias": f"{CHAMPION}/{name}",
-            "from": before.get(name),
-            "to": after.get(name),
-            "reason": reason,
-        }
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
+        {"at": at, "alias": f"{alias}/{k}", "from": before.get(k), "to": after.get(k), "reason": reason}
+        for k in sorted(before.keys() | after.keys())
+        if before.get(k) != after.get(k)
     ]
-    return {
-        **content,
-        "models": [
-            {
-                **m,
-                "status": "production"
-                if m["model_id"] in serving
-                else "archived"
-                if m["status"] == "production"
-                else m["status"],
-            }
-            for m in content["models"]
-        ],
-        "aliases": {**content["aliases"], CHAMPION: dict(sorted(after.items()))},
-        "dataset": {k: promotion[k] for k in ("dataset_version", "content_digest", "manifest_sha256")},
-        "history": [*content["history"], *history],
-    }
+    aliases = {**content["aliases"], alias: dict(sorted(after.items()))}
+    served = {m for p in content["promotions"] for m in p["champions"].values()}
+
+    def status(model_id: str) -> str:
+        if model_id in aliases[CHAMPION].values():
+            return "production"
+        waits = model_id in aliases[CHALLENGER].values() or model_id not in served
+        return "candidate" if waits else "archived"
+
+    models = [{**m, "status": status(m["model_id"])} for m in content["models"]]
+    return {**content, "models": models, "aliases": aliases, "history": [*content["history"], *history]}
 
 
 def _entry(
     root: Path,
-    number: int,
     stored: experiments.Stored,
-    manifest: dict,
+    published: tuple[int, str] | None,
     result: dict,
-    verdict: challenge.Verdict | None,
+    comparison: dict | None,
     at: str,
 ) -> dict[str, Any]:
+    """A model of one head at one stage. ``published``: version and content digest of its table, None before there is
+    one.
+    """
     inputs = stored.config["inputs"]
     name = head_set(result["head"], result["stage"])
     place = f"{PRODUCTION}/{name}_{inputs['training']['ablation']}.joblib"
     data = _production_copy(root, stored.path.name, result["head"], result["stage"])
+    number, digest = published or (None, inputs["dataset_digest"])
+    chosen = next((c for c in stored.metrics["components"] if c["stage"] == result["stage"]), None)
     pooled = result["pooled"]
     return {
         "model_id": f"{experiments.parse_name(stored.path.name)}_{name}",
@@ -476,7 +592,7 @@ def _entry(
         "silver_version": inputs["silver_version"],
         "build_digest": stored.config["build_digest"],
         "dataset_version": number,
-        "dataset_digest": manifest["content_digest"],
+        "dataset_digest": digest,
         "train_dates": [*stored.config["final"]["train"], *stored.config["final"]["inner"]],
         "test_dates": sorted({d for fold in stored.config["folds"] for d in fold["test"]}),
         "metrics_per_fold": result["folds"],
@@ -484,15 +600,14 @@ def _entry(
         "ci": (pooled or {}).get("ci"),
         "base_rates": None if pooled is None else {k: pooled[k] for k in ("base_rate", "class_prior")},
         "calibration": result.get("calibration"),
+        "components": chosen and {k: chosen[k] for k in ("use_knn", "use_gate", "calibration")},
         "null_check": None,
         "artifact": {**stored.metrics["artifact"]},
         "production": {"path": place, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)},
         "git_commit": runs.git_commit(),
         "created_at": at,
         "status": "candidate",
-        "comparison": None
-        if verdict is None
-        else {"told": verdict.told(), "primary": asdict(verdict.primary)},
+        "comparison": comparison,
     }
 
 
@@ -526,6 +641,25 @@ def _served(now: dict, experiment: str) -> dict | None:
     number = (now["dataset"] or {}).get("dataset_version")
     found = [p for p in now["promotions"] if p["dataset_version"] == number and p["experiment"] == experiment]
     return found[0] if found else None
+
+
+def _challenges(now: dict, stored: experiments.Stored) -> bool:
+    """Whether the experiment, as it is, challenges the champion that serves now."""
+    mine = [m for m in now["models"] if m["model_id"] in now["aliases"][CHALLENGER].values()]
+    champion_id = now["aliases"][CHAMPION].get(head_set(experiments.PRIMARY_HEAD, PRIMARY_STAGE))
+    return bool(mine) and all(
+        m["experiment_id"] == stored.path.name
+        and m["artifact"]["sha256"] == _sha256(stored)
+        and (m["comparison"] or {}).get("against") == champion_id
+        for m in mine
+    )
+
+
+def _of_challenger(told: Promoted, now: dict) -> Promoted:
+    """``told`` with the challenger's name and models in place of the champion's."""
+    models = now["aliases"][CHALLENGER].values()
+    name = next(m["experiment_id"] for m in now["models"] if m["model_id"] in models)
+    return replace(told, experiment=name, models=sorted(models))
 
 
 def _sha256(stored: experiments.Stored) -> str:
@@ -578,6 +712,23 @@ def rollback(root: Path, dataset_version: int | None = None, *, reason: str = ""
         asked = {"command": "rollback", "to": wanted, "reason": reason}
         runs.write_run(root, run_id, config=asked, counts={}, status="ok", started_at=started_at)
         return _told(root, registry.read(root), "rolled_back" if wanted != serving else "unchanged", [])
+
+
+def withdraw(root: Path, *, reason: str = "") -> Promoted:
+    """Take the challenger back; what serves stays. Raises NothingToRollBack without one."""
+    started_at, run_id = now_utc(), runs.new_run_id("rollback")
+    with registry.locked(root):
+        finish(root)
+        now = registry.read(root)
+        if not now["aliases"][CHALLENGER]:
+            raise NothingToRollBack(
+                "there is no challenger to withdraw; `tickhouse promote EXP --as challenger` makes one"
+            )
+        why = "withdrawn" + (f": {reason}" if reason else "")
+        registry.write(root, _moved(now, CHALLENGER, {}, now_utc(), why))
+        asked = {"command": "rollback", "alias": CHALLENGER, "reason": reason}
+        runs.write_run(root, run_id, config=asked, counts={}, status="ok", started_at=started_at)
+        return _of_challenger(_told(root, now, "withdrawn", []), now)
 
 
 def _before(root: Path, now: dict) -> int | None:
@@ -643,6 +794,21 @@ def finish(root: Path) -> None:
         }
         contracts.check(moved, "pointer", "pointer.json")
         atomic.write_json(pointer, moved)
+    _tell_experiments(root, now)
+
+
+def _tell_experiments(root: Path, now: dict) -> None:
+    """What the registry says of each comparison, in ``experiments.json`` too (spec/market.md 14.5)."""
+    known = {e["id"]: e for e in experiments.read_index(root)}
+    for model in now["models"]:
+        entry = known.get(experiments.parse_name(model["experiment_id"]))
+        if (
+            entry is not None
+            and model["comparison"] is not None
+            and entry.get("comparison") != model["comparison"]
+        ):
+            told = {"id": entry["id"], "comparison": model["comparison"]}
+            known[entry["id"]] = experiments.upsert(root, told, replace=True)
 
 
 def _holds(file: Path, sha256: str) -> bool:

@@ -103,17 +103,30 @@ def model(root: Path, model_id: str) -> dict[str, Any]:
 
 def champion(root: Path, head_set: str) -> dict[str, Any]:
     """The entry that serves a head set, such as ``tradeable_2_touch``. Raises RegistryError when none does."""
-    aliases = read(root)["aliases"][CHAMPION]
-    if head_set not in aliases:
+    return _aliased(root, CHAMPION, head_set, "serves", "promote an experiment first")
+
+
+def challenger(root: Path, head_set: str) -> dict[str, Any]:
+    """The entry that challenges the champion of a head set. Raises RegistryError when none does."""
+    return _aliased(root, CHALLENGER, head_set, "challenges for", "`tickhouse promote EXP --as challenger`")
+
+
+def _aliased(root: Path, alias: str, head_set: str, does: str, hint: str) -> dict[str, Any]:
+    models = read(root)["aliases"][alias]
+    if head_set not in models:
         raise RegistryError(
-            f"no model serves {head_set!r}, expected one of {', '.join(sorted(aliases)) or 'nothing yet'}; "
-            "promote an experiment first"
+            f"no model {does} {head_set!r}, expected one of {', '.join(sorted(models)) or 'nothing yet'}; {hint}"
         )
-    return model(root, aliases[head_set])
+    return model(root, models[head_set])
+
+
+def was_promoted(root: Path, experiment: str) -> bool:
+    """Whether an experiment, by its full name, serves or served."""
+    return any(p["experiment"] == experiment for p in read(root)["promotions"])
 
 
 def load(root: Path, entry: dict[str, Any], feature_schema_hash: str | None = None) -> dict[str, Any]:
-    """The model of a registry entry out of its production copy.
+    """The model of a registry entry out of its production copy; one that doesn't serve, out of its experiment.
 
     The bytes are hashed before anything of them is unpickled. ``feature_schema_hash`` is the caller's, if it has one.
     Raises AlteredModel for a missing or changed file, OtherFeatures when the columns aren't those of training.
@@ -123,7 +136,12 @@ def load(root: Path, entry: dict[str, Any], feature_schema_hash: str | None = No
             f"{entry['model_id']} was trained on features {entry['feature_schema_hash'][:12]}, the caller has "
             f"{feature_schema_hash[:12]}; build the version that it was promoted with, or promote one of this version"
         )
-    return unpickled(root, Artifact(**entry["production"]), entry["model_id"])
+    if entry["status"] == "production":
+        return unpickled(root, Artifact(**entry["production"]), entry["model_id"])
+    whole = unpickled(root, Artifact(**entry["artifact"]), entry["model_id"])
+    head, stage = entry["head"], entry["stage"]
+    alone = {k: v for k, v in whole.items() if k != "models"}
+    return {**alone, "head": head, "stage": stage, "model": whole["models"][stage][head]}
 
 
 def unpickled(root: Path, artifact: Artifact, who: str) -> Any:

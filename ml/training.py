@@ -19,7 +19,17 @@ import pyarrow.compute as pc
 
 from lake import runs
 from lake.commits import now_utc
-from ml import ablations, datasets, experiments, metrics, scoring, splits, training_rows
+from ml import (
+    ablations,
+    components,
+    datasets,
+    experiments,
+    metrics,
+    registry,
+    scoring,
+    splits,
+    training_rows,
+)
 from ml.calibration import Platt
 from ml.datasets import DatasetError, TrainingTable
 from ml.fitting import Fit, boost, fit_head, kept, predict_with, state, why_not
@@ -54,13 +64,16 @@ CODE = (
     *(
         "baselines.py",
         "calibration.py",
+        "challenge.py",
         "comparators.py",
+        "components.py",
         "datasets.py",
         "deflation.py",
+        "ensemble.py",
         "fitting.py",
         "heads.py",
     ),
-    *("metrics.py", "scoring.py", "splits.py", "training.py"),
+    *("metrics.py", "retrieval.py", "scoring.py", "splits.py", "training.py", "walk.py"),
 )
 
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, what was done
@@ -122,12 +135,13 @@ class Evaluation:
     """``metrics`` becomes ``metrics.json``; ``models`` are the final fits, builtins only, by stage and head.
 
     ``oof`` holds the out-of-fold rows by (stage, head): arrays session_date, stratum, y, weight, fold and
-    one of probabilities for each predictor.
+    one of probabilities for each predictor. ``trials`` are those of the components, by stage.
     """
 
     metrics: dict
     models: dict
     oof: dict[tuple[str, str], dict[str, np.ndarray]]
+    trials: dict[str, components.Trial]
 
 
 @dataclass(frozen=True)
@@ -217,6 +231,10 @@ def train(
             return Report(experiment, "up_to_date", stored.path, stored.metrics)
         if stored is not None and not replace:
             raise experiments.ExperimentIsFinal(experiments.what_changed(stored, inputs))
+        if stored is not None and registry.was_promoted(root, experiment):
+            raise experiments.ExperimentIsFinal(
+                f"{experiment} was promoted, and a rollback needs its model as it is; give the new run its own name"
+            )
         if stored is None:
             experiments.record_running(root, experiment, version, config.stages, notes)
         try:
@@ -277,9 +295,12 @@ def evaluate(
     n_steps = len(config.stages) * len(config.heads) * (len(plan.folds) + 1)
     step = 0
     results, models, oof = [], {}, {}
+    trials: dict[str, components.Trial] = {}
+    chosen = []
     for stage in config.stages:
         stage_table = table.stage(stage)
         models[stage] = {}
+        fits: dict[tuple[str, int], Fit] = {}
         for head in config.heads:
             data = head_data(stage_table, head, names, level_names, dictionaries)
             positives = 0 if data.is_regression else int(data.y.sum())
@@ -288,9 +309,10 @@ def evaluate(
             gains: list[np.ndarray] = []
             contributions: list[np.ndarray] = []
             for fold in plan.folds:
-                scored, part, weights = _run_fold(data, fold, config, num_threads)
+                scored, part, weights, fit = _run_fold(data, fold, config, num_threads)
                 result["folds"].append(scored)
-                if part is not None and weights is not None:
+                if part is not None and weights is not None and fit is not None:
+                    fits[head, fold.number] = fit
                     parts.append(part)
                     gains.append(weights[0])
                     contributions.append(weights[1])
@@ -317,6 +339,10 @@ def evaluate(
             step += 1
             if on_progress:
                 on_progress(step, n_steps, f"{stage} {head} final")
+        whole = components.trial(table, config, stage, fits, num_threads=num_threads)
+        chosen.append(components.record(whole, stage))
+        if whole is not None:
+            trials[stage] = whole
     summary = {
         "silver_version": config.version,
         "ablation": config.ablation,
@@ -333,6 +359,7 @@ def evaluate(
         "null_rate_avg": _null_rate(table.table, names),
         "skipped": _skipped(results),
         "results": results,
+        "components": chosen,
     }
     artifact = {
         "format_version": 1,
@@ -344,7 +371,7 @@ def evaluate(
         "categories": dictionaries,
         "models": models,
     }
-    return Evaluation(summary, artifact, oof)
+    return Evaluation(summary, artifact, oof, trials)
 
 
 def predict(artifact: dict, stage: str, head: str, table: pa.Table) -> np.ndarray:
@@ -413,13 +440,13 @@ def _resolved(table: TrainingTable, config: Config, root: Path) -> dict:
 
 def _run_fold(
     data: HeadData, fold: splits.Fold, config: Config, num_threads: int
-) -> tuple[dict, dict[str, np.ndarray] | None, tuple[np.ndarray, np.ndarray] | None]:
-    """Scores of a fold, its out-of-fold rows, and the weight of each input by gain and by contribution."""
+) -> tuple[dict, dict[str, np.ndarray] | None, tuple[np.ndarray, np.ndarray] | None, Fit | None]:
+    """Scores of a fold, its out-of-fold rows, the weight of each input by gain and by contribution, and the fit."""
     rows = rows_of(data, fold)
     report = _fold_head(fold, rows, data)
     reason = why_not(data, rows.train, rows.inner) or ("no test row" if len(rows.test) == 0 else None)
     if reason:
-        return report | {"skipped": reason}, None, None
+        return report | {"skipped": reason}, None, None, None
     fit = fit_head(data, rows, config, num_threads)
     predictions = fit.predict(data, rows.test)
     report |= {"skipped": None, "rounds": fit.booster.current_iteration()}
@@ -432,7 +459,7 @@ def _run_fold(
         "fold": np.full(len(rows.test), fold.number),
         **predictions,
     }
-    return report, part, (fit.booster.feature_importance("gain"), fit.contributions(data, rows.test))
+    return report, part, (fit.booster.feature_importance("gain"), fit.contributions(data, rows.test)), fit
 
 
 def _run_final(

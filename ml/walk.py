@@ -4,17 +4,23 @@ The way of spec/market.md 14.2 to 14.7, out of fold: models, comparators, the in
 a fold are made of its training sessions alone.
 """
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ml import datasets, ensemble, heads, retrieval, splits, training
+from ml import datasets, ensemble, heads, retrieval, splits
 from ml.calibration import Platt
 from ml.fitting import Fit, fit_head, why_not
 from ml.heads import HeadData
+
+if TYPE_CHECKING:
+    from ml import training
 
 NEIGHBOUR = pa.struct(
     [
@@ -38,8 +44,8 @@ BOTH = Components()
 
 
 @dataclass(frozen=True)
-class _Said:
-    """What one fold's models say of some rows; everything (rows,) or (rows, 3)."""
+class Said:
+    """What one fold's models say of some rows; everything (rows,) or (rows, 3). ``bias`` is the gate's, used or not."""
 
     trees: np.ndarray
     base: np.ndarray
@@ -48,10 +54,51 @@ class _Said:
     entropy: np.ndarray
     effective_n: np.ndarray
     neighbours: list
-    mix: np.ndarray
     bias: np.ndarray
-    p: np.ndarray
-    strength: np.ndarray
+    strength: np.ndarray | None
+
+    def mixed(self, components: Components) -> np.ndarray:
+        """(rows, 3), not calibrated: trees, with neighbours and moved by the gate where these are asked for."""
+        p = self.trees
+        if components.use_knn:
+            p = ensemble.ensemble(p, self.knn, self.similarity, self.entropy, self.base)
+        return ensemble.gated(p, self.bias) if components.use_gate else p
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One fold: its test rows and what was said of them, beside its inner validation, which calibrates."""
+
+    fold: splits.Fold
+    rows: pa.Table
+    inner_outcome: np.ndarray
+    inner_weight: np.ndarray
+    inner: Said
+    test: Said
+
+    def calibrated(self, components: Components) -> tuple[np.ndarray, np.ndarray]:
+        """(p_tradeable, p_direction) of the test rows, scaled as the same components ask for on the inner rows."""
+        inner, test = self.inner.mixed(components), self.test.mixed(components)
+        scalers = scalers_of(inner, self.inner_outcome, self.inner_weight)
+        return apply(scalers, test)
+
+
+Scalers = tuple[Platt, Platt]
+
+
+def scalers_of(p: np.ndarray, outcome: np.ndarray, weight: np.ndarray) -> Scalers:
+    """Of p_tradeable over all rows and of p_direction over those that moved. ``p`` (rows, 3), ``outcome`` texts."""
+    went = outcome != "CHOP"
+    of_tradeable = Platt.fit(1 - p[:, 2], went.astype(int), weight)
+    if not went.any():
+        return of_tradeable, Platt()
+    broke = (outcome[went] == "BREAK").astype(int)
+    return of_tradeable, Platt.fit(direction_of(p[went]), broke, weight[went])
+
+
+def apply(scalers: Scalers, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(p_tradeable, p_direction), (rows,) each, of (rows, 3)."""
+    return scalers[0].apply(1 - p[:, 2]), scalers[1].apply(direction_of(p))
 
 
 def walk(
@@ -68,73 +115,102 @@ def walk(
     Columns are those of spec/market.md 13.2 up to ``sample_weight``, but ``run_id``, ``model_id`` and ``rank``. A table
     whose folds are all too thin gives no row. Source: spec/market.md 14.3.
     """
-    rows = table.stage(stage)
-    plan = splits.plan(table.sessions)
-    names = [c.name for c in datasets.feature_columns(table.contract, config.features)]
-    level_names = [c.name for c in datasets.level_columns(table.contract)]
-    dictionaries = datasets.categories(datasets.feature_columns(table.contract))
-    columns = (names, level_names, dictionaries)
-    all_rows = heads.head_data(rows, "tradeable_2", *columns)
-    moved = heads.head_data(rows, "direction", *columns)
-    folds = [*plan.folds, *([plan.final] if plan.holdout else [])]
     parts = []
-    for number, fold in enumerate(folds):
-        part = _fold(rows, all_rows, moved, fold, table, columns, config, components, num_threads)
-        if part is not None:
-            parts.append(part)
-        on_fold(number + 1, len(folds))
+    plan = splits.plan(table.sessions)
+    folds = [*plan.folds, *([plan.final] if plan.holdout else [])]
+    said = forecasts(
+        table, config, stage, folds, use_knn=components.use_knn, num_threads=num_threads, on_fold=on_fold
+    )
+    for forecast in said:
+        p_tradeable, p_direction = forecast.calibrated(components)
+        parts.append(_table(forecast, components, p_tradeable, p_direction))
     return pa.concat_tables(parts) if parts else _SCHEMA.empty_table()
 
 
-def _fold(
-    rows: pa.Table,
-    all_rows: HeadData,
-    moved: HeadData,
-    fold: splits.Fold,
+def forecasts(
     table: datasets.TrainingTable,
-    columns: tuple[list[str], list[str], dict[str, list]],
     config: training.Config,
-    components: Components,
+    stage: str,
+    folds: Sequence[splits.Fold],
+    *,
+    use_knn: bool = True,
+    fits: Mapping[tuple[str, int], Fit] | None = None,
+    with_strength: bool = True,
+    most_rows: int | None = None,
+    num_threads: int = 1,
+    on_fold: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[Forecast]:
+    """What was said in each fold that could be fitted, in order; a fold with too few rows of a class is left out.
+
+    ``fits``, by (head, number of the fold), are used in place of new ones. With ``most_rows`` a test or an inner part
+    that is longer is thinned to about so many rows, evenly.
+    """
+    rows = table.stage(stage)
+    names = [c.name for c in datasets.feature_columns(table.contract, config.features)]
+    level_names = [c.name for c in datasets.level_columns(table.contract)]
+    dictionaries = datasets.categories(datasets.feature_columns(table.contract))
+    data = {
+        head: heads.head_data(rows, head, names, level_names, dictionaries)
+        for head in ("tradeable_2", "direction", *(("strength",) if with_strength else ()))
+    }
+    known = retrieval.numeric_features(table.contract, config.features) if use_knn else None
+    for done, fold in enumerate(folds, start=1):
+        found = _forecast(rows, data, fold, known, config, fits, most_rows, num_threads)
+        if found is not None:
+            yield found
+        on_fold(done, len(folds))
+
+
+def _forecast(
+    rows: pa.Table,
+    data: Mapping[str, HeadData],
+    fold: splits.Fold,
+    known: Sequence[str] | None,
+    config: training.Config,
+    fits: Mapping[tuple[str, int], Fit] | None,
+    most_rows: int | None,
     num_threads: int,
-) -> pa.Table | None:
-    """The test rows of one fold, None where a head has too few rows of a class in its training part."""
-    parts = heads.rows_of(all_rows, fold)
-    moved_parts = heads.rows_of(moved, fold)
-    for data, part in ((all_rows, parts), (moved, moved_parts)):
-        if why_not(data, part.train, part.inner):
+) -> Forecast | None:
+    """One fold, None where a head has too few rows of a class in its training part."""
+    parts = heads.rows_of(data["tradeable_2"], fold)
+    moved = heads.rows_of(data["direction"], fold)
+    for head, part in (("tradeable_2", parts), ("direction", moved)):
+        if why_not(data[head], part.train, part.inner):
             return None
     if len(parts.test) == 0:
         return None
-    tradeable = fit_head(all_rows, parts, config, num_threads)
-    direction = fit_head(moved, moved_parts, config, num_threads)
-    strength = fit_head(heads.head_data(rows, "strength", *columns), parts, config, num_threads)
-    names = retrieval.numeric_features(table.contract, config.features)
+    if fits is not None:
+        of_head = {head: fits[head, fold.number] for head in data if (head, fold.number) in fits}
+        if len(of_head) < len(data):
+            return None
+    else:
+        of_head = {
+            head: fit_head(data[head], moved if head == "direction" else parts, config, num_threads)
+            for head in data
+        }
 
-    def said(part: np.ndarray, known: np.ndarray) -> _Said:
-        index = retrieval.Index.build(rows.take(pa.array(known)), names) if components.use_knn else None
-        return _said(rows, all_rows, part, tradeable, direction, strength, index, components)
+    def said(part: np.ndarray, trained: np.ndarray) -> Said:
+        index = None if known is None else retrieval.Index.build(rows.take(pa.array(trained)), known)
+        return _said(rows, data["tradeable_2"], part, of_head, index)
 
-    inner, test = said(parts.inner, parts.train), said(parts.test, parts.training)
-    y, weight = all_rows.y, all_rows.weight
+    inner, test = _thinned(parts.inner, most_rows), _thinned(parts.test, most_rows)
     outcome = np.array(rows["outcome"].to_pylist())
-    of_tradeable = Platt.fit(1 - inner.p[:, 2], y[parts.inner], weight[parts.inner])
-    went = outcome[parts.inner] != "CHOP"
-    of_direction = (
-        Platt.fit(
-            _direction(inner.p[went]),
-            (outcome[parts.inner][went] == "BREAK").astype(int),
-            weight[parts.inner][went],
-        )
-        if went.any()
-        else Platt()
+    return Forecast(
+        fold=fold,
+        rows=rows.take(pa.array(test)),
+        inner_outcome=outcome[inner],
+        inner_weight=data["tradeable_2"].weight[inner],
+        inner=said(inner, parts.train),
+        test=said(test, parts.training),
     )
-    p_tradeable, p_direction = of_tradeable.apply(1 - test.p[:, 2]), of_direction.apply(_direction(test.p))
-    final = ensemble.three_classes(p_tradeable, p_direction)
-    return _table(rows.take(pa.array(parts.test)), fold, test, final, p_tradeable, p_direction)
 
 
-def _direction(p: np.ndarray) -> np.ndarray:
-    """Chance of a break given that it goes either way; 0.5 where it goes nowhere."""
+def _thinned(part: np.ndarray, most_rows: int | None) -> np.ndarray:
+    return part if most_rows is None else part[:: max(1, -(-len(part) // most_rows))]
+
+
+def direction_of(p: np.ndarray) -> np.ndarray:
+    """Chance of a break given that it goes either way; 0.5 where it goes nowhere. ``p``: (rows, 3)."""
     moves = p[:, 0] + p[:, 1]
     return np.divide(p[:, 0], moves, out=np.full(len(p), 0.5), where=moves > 0)
 
@@ -143,16 +219,11 @@ def _said(
     rows: pa.Table,
     data: HeadData,
     part: np.ndarray,
-    tradeable: Fit,
-    direction: Fit,
-    strength: Fit,
+    fits: Mapping[str, Fit],
     index: retrieval.Index | None,
-    components: Components,
-) -> _Said:
+) -> Said:
     taken = rows.take(pa.array(part))
-    of_tradeable, of_direction = tradeable.predict(data, part), direction.predict(data, part)
-    trees = ensemble.three_classes(of_tradeable["model"], of_direction["model"])
-    base = ensemble.three_classes(of_tradeable["base_rate"], of_direction["base_rate"])
+    of_tradeable, of_direction = (fits[head].predict(data, part) for head in ("tradeable_2", "direction"))
     found = _neighbours(taken, index)
     nothing = np.full(len(part), np.nan)
     similarity, entropy, effective_n = (
@@ -164,20 +235,16 @@ def _said(
         if found
         else np.full((len(part), 3), np.nan)
     )
-    p = ensemble.ensemble(trees, knn, similarity, entropy, base)
-    bias = ensemble.gate_bias(gate_state(taken)) if components.use_gate else np.zeros(len(part))
-    return _Said(
-        trees=trees,
-        base=base,
+    return Said(
+        trees=ensemble.three_classes(of_tradeable["model"], of_direction["model"]),
+        base=ensemble.three_classes(of_tradeable["base_rate"], of_direction["base_rate"]),
         knn=knn,
         similarity=similarity,
         entropy=entropy,
         effective_n=effective_n,
         neighbours=found,
-        mix=ensemble.mix_weight(similarity, entropy),
-        bias=bias,
-        p=ensemble.gated(p, bias) if components.use_gate else p,
-        strength=strength.predict(data, part)["model"],
+        bias=ensemble.gate_bias(gate_state(taken)),
+        strength=fits["strength"].predict(data, part)["model"] if "strength" in fits else None,
     )
 
 
@@ -263,13 +330,10 @@ _SCHEMA = pa.schema(
 
 
 def _table(
-    taken: pa.Table,
-    fold: splits.Fold,
-    test: _Said,
-    p: np.ndarray,
-    p_tradeable: np.ndarray,
-    p_direction: np.ndarray,
+    forecast: Forecast, components: Components, p_tradeable: np.ndarray, p_direction: np.ndarray
 ) -> pa.Table:
+    taken, fold, test = forecast.rows, forecast.fold, forecast.test
+    p = ensemble.three_classes(p_tradeable, p_direction)
     n = taken.num_rows
     columns: dict[str, object] = {name: taken[name] for name in _SCHEMA.names if name in taken.column_names}
     columns |= {
@@ -282,8 +346,8 @@ def _table(
         "knn_entropy": pa.array(test.entropy, from_pandas=True),
         "knn_effective_n": pa.array(test.effective_n, from_pandas=True),
         "neighbors": pa.nulls(n, pa.list_(NEIGHBOUR)) if not test.neighbours else _shown(test.neighbours),
-        "mix_weight": test.mix,
-        "gate_bias": test.bias,
+        "mix_weight": ensemble.mix_weight(test.similarity, test.entropy),
+        "gate_bias": test.bias if components.use_gate else np.zeros(n),
         "calibrated": [True] * n,
         "utility_score": ensemble.utility_score(p_tradeable, test.strength),
         "decision": ensemble.decision(p, p_tradeable),

@@ -79,9 +79,9 @@ def audited(root: Path, passed: bool = True, told: str = "no row of 100 changed"
     atomic.write_json(audit.audit_path(root, VERSION, digest), record)
 
 
-def trained(root: Path, name: str, **changes: object) -> None:
+def trained(root: Path, name: str, replace: bool = False, **changes: object) -> None:
     config = training.Config(**{**QUICK, **changes})
-    training.train(root, VERSION, name, config=config, contract=contract())
+    training.train(root, VERSION, name, config=config, contract=contract(), replace=replace)
 
 
 def promote(root: Path, name: str = ONE, **options: object) -> promotion.Promoted:

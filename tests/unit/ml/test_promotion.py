@@ -239,16 +239,103 @@ def test_a_failed_audit_is_refused(root: Path) -> None:
     assert {"perturb_the_future"} == refused(root)
 
 
-def test_a_challenger_that_is_worse_than_the_champion_is_refused(root: Path) -> None:
+@pytest.fixture(scope="module")
+def rich(tmp_path_factory) -> Path:
+    """Rows enough to tell that one who may look at the distance alone is worse than the champion."""
+    root = tmp_path_factory.mktemp("rich")
+    landed(root, world(touches=150))
+    trained(root, ONE, stages=("touch",))
+    trained(root, TWO, stages=("touch",), heads=("tradeable_2", "direction", "strength"))
+    trained(root, "exp003_blind", stages=("touch",), features=("distance",))
     promote(root, ONE)
-    # It may look at the distance alone.
-    trained(root, "exp003_blind", features=("distance",))
-    before = tree(root)
+    return root
+
+
+def test_who_is_worse_than_the_champion_is_refused(rich: Path) -> None:
+    before = tree(rich)
     with pytest.raises(
         promotion.PromotionRefused, match="worse than exp001_tradeable_2_touch on the same rows"
     ):
-        promote(root, "exp003_blind")
+        promote(rich, "exp003_blind")
+    assert tree(rich) == before
+
+
+def test_a_challenger_is_compared_and_serves_nothing_until_it_is_the_champion(
+    rich: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(rich, tmp_path / "root")
+    before = tree(root)
+    done = promote(root, "exp003_blind", alias="challenger", notes="to watch")
+    assert (done.state, done.experiment, done.dataset_version) == ("challenges", "exp003_blind", 1)
+    assert promote(root, "exp003_blind", alias="challenger").state == "unchanged"
     assert tree(root) == before
+    entry = registry.challenger(root, "tradeable_2_touch")
+    assert (entry["model_id"], entry["status"]) == ("exp003_tradeable_2_touch", "candidate")
+    assert entry["dataset_version"] is None
+    told = entry["comparison"]
+    assert (told["against"], told["wins"], told["holds"]) == ("exp001_tradeable_2_touch", False, False)
+    assert told["primary"]["low"] > 0
+    assert told["secondary"]["low"] > 0
+    assert experiments.entry_of(root, "exp003")["comparison"] == told
+    assert registry.load(root, entry)["model"]["booster"].startswith("tree")
+    moved = registry.read(root)["history"][-1]
+    assert (moved["alias"], moved["to"]) == ("challenger/tradeable_2_touch", "exp003_tradeable_2_touch")
+    assert moved["reason"] == "challenge by exp003: to watch"
+
+    # Another takes its place, and then that of the champion.
+    promote(root, TWO, alias="challenger")
+    assert registry.challenger(root, "tradeable_2_touch")["experiment_id"] == TWO
+    assert promote(root, TWO).state == "promoted"
+    now = registry.read(root)
+    assert now["aliases"]["challenger"] == {}
+    assert registry.champion(root, "strength_touch")["status"] == "production"
+    assert {m["status"] for m in now["models"] if m["experiment_id"] == ONE} == {"archived"}
+    promote(root, ONE, alias="challenger")
+    assert registry.challenger(root, "direction_touch")["dataset_version"] == 1
+    # Rolled back to, it serves, and challenges nobody.
+    promotion.rollback(root)
+    assert tree(root) == before
+    assert registry.read(root)["aliases"]["challenger"] == {}
+
+
+def test_a_challenger_is_withdrawn(rich: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(rich, tmp_path / "root")
+    with pytest.raises(promotion.NothingToRollBack, match="no challenger to withdraw"):
+        promotion.withdraw(root)
+    promote(root, TWO, alias="challenger")
+    done = promotion.withdraw(root, reason="too bold")
+    assert (done.state, done.experiment) == ("withdrawn", TWO)
+    now = registry.read(root)
+    assert now["aliases"]["challenger"] == {}
+    assert now["history"][-1]["reason"] == "withdrawn: too bold"
+    with pytest.raises(registry.RegistryError, match="no model challenges for 'direction_touch'"):
+        registry.challenger(root, "direction_touch")
+
+
+def test_a_challenger_passes_the_gates_and_needs_a_champion(rich: Path, root: Path) -> None:
+    with pytest.raises(promotion.NothingToChallenge, match="nothing serves yet"):
+        promote(root, ONE, alias="challenger")
+    with pytest.raises(promotion.NothingToChallenge, match="serves already"):
+        promote(rich, ONE, alias="challenger")
+    with pytest.raises(promotion.PromotionRefused, match="events: expected at least 99999"):
+        promote(rich, TWO, alias="challenger", min_events=99_999)
+    assert registry.read(rich)["aliases"]["challenger"] == {}
+
+
+def test_what_was_promoted_is_not_replaced_by_another_of_its_name(rich: Path, tmp_path: Path) -> None:
+    """A rollback would look for the model that was."""
+    root = shutil.copytree(rich, tmp_path / "root")
+    promote(root, TWO)
+    with pytest.raises(experiments.ExperimentIsFinal, match="exp001_first was promoted"):
+        trained(root, ONE, replace=True, stages=("touch",), seed=5)
+
+
+def test_production_says_which_components_it_uses(rich: Path) -> None:
+    stored = experiments.find(rich, ONE)
+    (chosen,) = stored.metrics["components"]
+    for name in ("tradeable_2_touch", "direction_touch"):
+        used = registry.champion(rich, name)["components"]
+        assert used == {k: chosen[k] for k in ("use_knn", "use_gate", "calibration")}
 
 
 def test_without_skill_a_first_promotion_has_to_be_asked_for(tmp_path: Path) -> None:
