@@ -11,10 +11,13 @@ from lake.paths import lake_root
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: tickhouse evaluate exp001 exp002")
+@app.command(epilog="Examples: tickhouse evaluate exp001 exp002; tickhouse evaluate stop_outcome")
 def evaluate(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Experiments by id or full name; default every completed one.")
+        list[str] | None,
+        typer.Argument(
+            help="Experiments by id or full name, or training sets; default every completed and trained one."
+        ),
     ] = None,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Write the page from the backtests that are there.")
@@ -24,17 +27,26 @@ def evaluate(
 ) -> None:
     """Backtest out of fold into lake/gold/evaluation, then write ml/report.html and each experiment's model card.
 
-    The page needs no network. An experiment whose table has changed since it was trained is shown as it was, and not
-    backtested again.
+    The page needs no network. It also shows what serves and what challenges it, and the models of published training
+    sets (stop_outcome, slippage_prediction), which have no backtest. An experiment whose table has changed since it was
+    trained is shown as it was, and not backtested again.
     """
+    from lake import training_sets  # noqa: PLC0415
     from ml import backtest, experiments, model_card  # noqa: PLC0415 (LightGBM takes a second that --help should not pay)
     from ml.datasets import DatasetError  # noqa: PLC0415
-    from ml.report import facts, page  # noqa: PLC0415
+    from ml.report import facts, page, set_facts  # noqa: PLC0415
 
     root = lake_root()
-    wanted = [experiments.entry_of(root, name)["id"] for name in names or []] or [
-        e["id"] for e in experiments.read_index(root) if e["status"] == "completed"
-    ]
+    sets = [name for name in names or [] if name in training_sets.SETS]
+    asked = [name for name in names or [] if name not in sets]
+    models = set_facts.gather(root, sets) if sets or not names else []
+    if sets and not models:
+        raise experiments.ExperimentError(
+            f"no model of {', '.join(sets)} is trained, expected one; run `tickhouse train {sets[0]}` first"
+        )
+    wanted = [experiments.entry_of(root, name)["id"] for name in asked]
+    if not names:
+        wanted = [e["id"] for e in experiments.read_index(root) if e["status"] == "completed"]
     if not report_only:
         with tqdm(desc="evaluating", unit="fold", disable=None, leave=False) as bar:
             for name in wanted:
@@ -49,10 +61,11 @@ def evaluate(
                     if names:
                         raise
                     say(f"{name} was not backtested: {error}")
-    found = facts.gather(root, names or [])
-    place = page.write(root, found)
+    found = facts.gather(root, asked) if wanted or not models else []
+    place = page.write(root, found, models)
     cards = [model_card.write(root, experiment) for experiment in found]
-    print_rows([_brief(e, h) for e in found for h in e.heads], as_json=as_json)
+    rows = [_brief(e, h) for e in found for h in e.heads]
+    print_rows([*rows, *(_of_set(m, t) for m in models for t in m.targets)], as_json=as_json)
     say(f"report: {place}; {len(cards)} model cards beside the experiments")
 
 
@@ -67,4 +80,19 @@ def _brief(experiment: object, head: object) -> dict[str, object]:
         "low": low,
         "high": high,
         "verdict": experiment.verdict(head),
+    }
+
+
+def _of_set(model: object, target: object) -> dict[str, object]:
+    """The same columns: days are its sessions; against the base rate, or of a number the median of train."""
+    against = next(s for s in target.scores if s.predictor in ("base_rate", "train_median"))
+    return {
+        "experiment": model.title,
+        "head": target.name,
+        "stage": "",
+        "test_sessions": model.test_days,
+        "skill_base_rate": against.saves,
+        "low": against.low,
+        "high": against.high,
+        "verdict": target.verdict,
     }

@@ -5,9 +5,11 @@ from html import escape
 from pathlib import Path
 
 from lake import atomic
-from ml.report import charts
+from ml.report import charts, serving, set_page
 from ml.report.charts import Bar, Line
 from ml.report.facts import BASELINES, Curve, Equity, Experiment, Head, least_folds
+from ml.report.serving import Standing
+from ml.report.set_facts import SetModel
 from ml.report.style import STYLE
 
 PLACE = "ml/report.html"
@@ -19,25 +21,32 @@ _NAMES = {
 }
 
 
-def write(root: Path, found: Sequence[Experiment]) -> Path:
+def write(root: Path, found: Sequence[Experiment], sets: Sequence[SetModel] = ()) -> Path:
     """Put the page in its place, whole or not at all; returns where it stands."""
-    atomic.write_text(root / PLACE, page(found))
+    atomic.write_text(root / PLACE, page(found, sets, serving.gather(root)))
     return root / PLACE
 
 
-def page(found: Sequence[Experiment]) -> str:
-    """The whole report of some experiments, newest last in the table and each with a section of its own."""
+def page(
+    found: Sequence[Experiment], sets: Sequence[SetModel] = (), standing: Sequence[Standing] = ()
+) -> str:
+    """The whole report: what serves, some experiments, newest last in the table and each with a section of its own, and
+    the models of training sets.
+    """
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width,initial-scale=1">',
-            f"<title>tickhouse: {len(found)} experiments</title><style>{STYLE}</style></head><body><main>",
+            f"<title>tickhouse: {len(found)} experiments, {len(sets)} models of training sets</title>",
+            f"<style>{STYLE}</style></head><body><main>",
             "<h1>Experiments</h1>",
             '<p class="soft">Out of fold throughout. Every figure stands beside the one that it has to beat, with a '
             "95 % interval over draws of whole sessions; a skill of 0 is no better than the baseline.</p>",
+            serving.section([*standing]),
             _notices(found),
-            _side_by_side(found),
+            _side_by_side(found) if found else "",
             *(_section(e) for e in found),
+            set_page.sections(sets),
             "</main></body></html>",
         ]
     )
