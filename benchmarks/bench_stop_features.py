@@ -27,11 +27,14 @@ from physics.bar_windows import bar_windows
 from physics.failure_runs import failure_runs
 
 STOPS = 1_000_000
+ROW_GROUP = 122_880
 DAYS = 731
 SYMBOLS = ("ADAUSDC", "BNBUSDC", "BTCUSDC", "DOGEUSDC", "ETHUSDC", "LINKUSDC", "SOLUSDC", "XRPUSDC")
 CLIENTS = 50
 START = "timestamptz '2023-01-01 00:00:00+00'"
-PARQUET = "(format parquet, compression zstd, compression_level 3, parquet_version v2, row_group_size 122880)"
+PARQUET = (
+    f"(format parquet, compression zstd, compression_level 3, parquet_version v2, row_group_size {ROW_GROUP})"
+)
 
 BARS = ("symbol", "open_time", "close", "volume", "quote_volume")
 TRIGGERS = (
@@ -138,7 +141,7 @@ def bench(scratch: Path, *, stops: int = STOPS, days: int = DAYS, runs: int = 3)
             "select symbol, epoch_us(open_time) // 60000000 as open_minute, cast(close as double) as close, volume, "
             f"quote_volume from '{paths['bars']}'"
         )
-        made = bar_windows(bars.to_arrow_table(), asked=asked.to_arrow_table())
+        made = bar_windows(bars.to_arrow_table(ROW_GROUP), asked=asked.to_arrow_table())
         con.register("made_windows", made.read_all())
         con.execute("create or replace view silver.int_stop_triggers__windows as from made_windows")
 
