@@ -19,6 +19,7 @@ COLUMNS = [
     "retry_count", "event_count", "source_event_ids", "is_current", "quality_flags",
 ]  # fmt: skip
 SEEDS = range(12)
+SOME = [*SEEDS[:5], *(pytest.param(seed, marks=pytest.mark.long) for seed in SEEDS[5:])]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def expected(rows, closes):
     return by_key, anomalies
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SOME)
 def test_fold_equals_state_machine(pipeline, seed):
     rows, closes = replay_worlds.world(seed, 40), replay_worlds.closes()
     found, anomalies = built(pipeline, rows, replay_worlds.bars(closes))
