@@ -10,12 +10,12 @@ from ml.registry import CHALLENGER, CHAMPION
 
 @dataclass(frozen=True)
 class Standing:
-    """One alias of one head set. ``compared`` is empty where nothing was; ``is_stale``: with one that serves no
-    more."""
+    """What one experiment does under one alias. ``compared`` is empty where nothing was; ``is_stale``: with a champion
+    that serves no more."""
 
     alias: str
-    head_set: str
-    model_id: str
+    experiment: str
+    head_sets: tuple[str, ...]
     since: str
     components: str
     compared: str
@@ -23,24 +23,35 @@ class Standing:
 
 
 def gather(root: Path) -> list[Standing]:
-    """What has an alias in ``ml/registry.json``, champions first; empty before the first promotion."""
+    """Who has an alias in ``ml/registry.json``, champions first; empty before the first promotion."""
     now = registry.read(root)
     entries = {m["model_id"]: m for m in now["models"]}
     since = {h["alias"]: h["at"] for h in now["history"]}  # the last move of each
     serving = set(now["aliases"][CHAMPION].values())
-    return [
-        Standing(
-            alias,
-            head_set,
-            model_id,
-            since.get(f"{alias}/{head_set}", ""),
-            _components(entries[model_id]["components"]),
-            (entries[model_id]["comparison"] or {}).get("told", ""),
-            alias == CHALLENGER and (entries[model_id]["comparison"] or {}).get("against") not in serving,
-        )
-        for alias in (CHAMPION, CHALLENGER)
-        for head_set, model_id in sorted(now["aliases"][alias].items())
-    ]
+    found = []
+    for alias in (CHAMPION, CHALLENGER):
+        models = now["aliases"][alias]
+        for name in sorted({entries[m]["experiment_id"] for m in models.values()}):
+            mine = {k: entries[m] for k, m in sorted(models.items()) if entries[m]["experiment_id"] == name}
+            comparison = next(iter(mine.values()))["comparison"]  # one for all of its heads
+            found.append(
+                Standing(
+                    alias=alias,
+                    experiment=name,
+                    head_sets=tuple(mine),
+                    since=max(since.get(f"{alias}/{k}", "") for k in mine),
+                    components="; ".join(
+                        dict.fromkeys(
+                            f"{_components(m['components'])} at {m['stage']}" for m in mine.values()
+                        )
+                    ),
+                    compared="" if comparison is None else f"{comparison['against']}: {comparison['told']}",
+                    is_stale=alias == CHALLENGER
+                    and comparison is not None
+                    and comparison["against"] not in serving,
+                )
+            )
+    return found
 
 
 def _components(used: dict | None) -> str:
@@ -54,7 +65,7 @@ def section(found: list[Standing]) -> str:
     """A table of all; empty where nothing serves."""
     if not found:
         return ""
-    names = ("alias", "serves", "model", "since", "of", "against the champion of then")
+    names = ("alias", "experiment", "heads", "since", "made of", "against the champion of then")
     head = "".join(f"<th class=text>{name}</th>" for name in names)
     rows = "".join(_row(s) for s in found)
     told = (
@@ -69,5 +80,5 @@ def _row(s: Standing) -> str:
     compared = s.compared or "not compared"
     if s.is_stale:
         compared += "; that champion serves no more: promote it as challenger again"
-    cells = (s.alias, s.head_set, s.model_id, s.since[:10], s.components, compared)
+    cells = (s.alias, s.experiment, ", ".join(s.head_sets), s.since[:10], s.components, compared)
     return f"<tr>{''.join(f'<td class=text>{escape(c)}</td>' for c in cells)}</tr>"

@@ -30,7 +30,7 @@ def _rows(m: SetModel, t: Target) -> str:
     auc = "–" if t.auc is None else _with_interval(t.auc, *t.auc_interval)
     found = []
     for s in t.scores:
-        if s.predictor != "model":
+        if s.predictor not in ("model", "calibrated") and s.loss in ("brier", "mae"):  # the charts have all
             cells = (
                 s.loss,
                 s.predictor.replace("_", " "),
@@ -73,9 +73,7 @@ def _cards(t: Target) -> list[str]:
     if t.reached:
         cards.append(_card(f"Reliability of the quantiles of {t.name}", _quantiles(t)))
     if t.contributions:
-        cards.append(
-            _card(f"Share of contributions, {t.name}", _bars(t.contributions, "mean |contribution|", "c"))
-        )
+        cards.append(_card(f"Contributions to {t.name}", _bars(t.contributions, "mean |contribution|", "c")))
     cards.append(_card(f"Distribution of {t.name}", _labels(t)))
     return cards
 

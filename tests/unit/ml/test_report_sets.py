@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from cli import evaluate as command
 from lake import training_sets
-from ml.report import page, set_facts, set_page
+from ml.report import page, serving, set_facts, set_page
 from ml.training_sets import evaluation, train
 from tests.unit.ml.test_report import Reader
 from tests.unit.ml.test_training_sets_train import lake, trained  # noqa: F401 (fixtures)
@@ -31,7 +31,7 @@ def test_every_part_is_there_and_no_equity(found) -> None:
     assert {m.title for m in found} == {"slippage_prediction v1.0.0", "stop_outcome v1.0.0"}
     for part in (
         "Models of training sets", "saves of each baseline", "Reliability of execution_success",
-        "Reliability of the quantiles of", "Share of contributions, execution_success", "Share of NULL",
+        "Reliability of the quantiles of", "Contributions to execution_success", "Share of NULL",
         "Distribution of execution_success", "Drift from train to test",
     ):  # fmt: skip
         assert part in text, part
@@ -97,3 +97,34 @@ def test_the_command_shows_sets_without_any_experiment(root: Path, monkeypatch: 
     assert "Models of training sets" in (root / page.PLACE).read_text()
     one = CliRunner().invoke(command.app, ["stop_outcome", "--json"])
     assert {r["experiment"] for r in json.loads(one.stdout)} == {"stop_outcome v1.0.0"}
+
+
+def test_champion_and_challenger_stand_side_by_side(tmp_path: Path) -> None:
+    comparison = {"against": "exp001_direction_touch", "told": "brier +0.1, log_loss +0.2"}
+
+    def model(experiment: str, head: str, compared: dict | None) -> dict:
+        return {
+            "model_id": f"{experiment[:6]}_{head}_touch", "experiment_id": experiment, "stage": "touch",
+            "comparison": compared, "components": {"use_knn": head == "direction", "use_gate": False},
+        }  # fmt: skip
+
+    now = {
+        "models": [model("exp001_a", "direction", None), model("exp002_b", "strength", comparison)],
+        "aliases": {
+            "champion": {"direction_touch": "exp001_direction_touch"},
+            "challenger": {"strength_touch": "exp002_strength_touch"},
+        },
+        "history": [{"alias": "champion/direction_touch", "at": "2026-01-02T00:00:00Z"}],
+    }
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(serving.registry, "read", lambda _: now)
+        champion, challenger = serving.gather(tmp_path)
+        assert (champion.experiment, champion.since[:10], champion.compared) == ("exp001_a", "2026-01-02", "")
+        assert champion.components == "trees with neighbours at touch"
+        assert challenger.compared == "exp001_direction_touch: brier +0.1, log_loss +0.2"
+        assert not challenger.is_stale
+        comparison["against"] = "exp009_direction_touch"
+        text = serving.section(serving.gather(tmp_path))
+    assert "promote it as challenger again" in text
+    assert text.count("<tr>") == 3
+    assert serving.section([]) == ""
