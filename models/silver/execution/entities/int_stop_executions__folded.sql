@@ -176,13 +176,25 @@ executions as (
 
 ),
 
-valued as (
+-- In steps, as an expression within a CASE is computed once for each time that it stands there.
+filled as (
 
     select
         *,
         -- the only division, in DOUBLE
-        {{ money('filled_notional / nullif(filled_quantity, 0)') }} as fill_price
+        filled_notional / nullif(filled_quantity, 0) as mean_fill,
+        case side when 'SELL' then 1 when 'BUY' then -1 end as direction,
+        coalesce(trigger_type, 'STOP_LOSS') as known_trigger_type
     from executions
+
+),
+
+valued as (
+
+    select
+        *,
+        {{ money('mean_fill') }} as fill_price
+    from filled
 
 ),
 
@@ -190,12 +202,22 @@ measured as (
 
     select
         *,
-        case when not is_fill_imputed then fill_price end as real_fill_price,
-        {{ percent_points(adverse_percent('side', 'stop_price', 'trigger_price')) }} as detection_gap_pct,
-        {{ percent_points(adverse_percent('side', 'stop_price', 'fill_price')) }} as signed_slippage_pct,
-        {{ percent_points(adverse_percent('side', 'trigger_price', 'fill_price')) }} as signed_slippage_vs_trigger_pct,
-        coalesce(trigger_type, 'STOP_LOSS') as known_trigger_type
+        {{ adverse_percent('side', 'stop_price', 'trigger_price') }} as exact_gap,
+        case when not is_fill_imputed then {{ adverse_percent('side', 'stop_price', 'fill_price') }} end
+            as exact_slippage,
+        case when not is_fill_imputed then {{ adverse_percent('side', 'trigger_price', 'fill_price') }} end
+            as exact_cost,
+        case when not is_fill_imputed then fill_price - entry_price end as gain
     from valued
+
+),
+
+multiplied as (
+
+    select
+        *,
+        direction * ({{ exact_product('gain', 'executed_quantity') }}) as exact_pnl
+    from measured
 
 ),
 
@@ -203,18 +225,15 @@ priced as (
 
     select
         *,
-        case when not is_fill_imputed then signed_slippage_pct end as slippage_pct,
-        case when not is_fill_imputed then signed_slippage_vs_trigger_pct end as slippage_vs_trigger_pct,
-        {{ money(
-            "case side when 'SELL' then 1 when 'BUY' then -1 end * "
-            ~ '(' ~ exact_product('(real_fill_price - entry_price)', 'executed_quantity') ~ ')'
-        ) }} as gross_pnl,
-        (case side when 'SELL' then 1 when 'BUY' then -1 end)
-        * (case known_trigger_type when 'STOP_LOSS' then 1 when 'TAKE_PROFIT' then -1 end)
+        {{ percent_points('exact_gap') }} as detection_gap_pct,
+        {{ percent_points('exact_slippage') }} as slippage_pct,
+        {{ percent_points('exact_cost') }} as slippage_vs_trigger_pct,
+        {{ money('exact_pnl') }} as gross_pnl,
+        direction * (case known_trigger_type when 'STOP_LOSS' then 1 when 'TAKE_PROFIT' then -1 end)
         * (stop_price - entry_price) >= 0 as is_wrong_side,
         -- requested × (1 + 1e-8), exactly
         (executed_quantity - quantity) * 100000000 > quantity as is_overfilled
-    from measured
+    from multiplied
 
 )
 
