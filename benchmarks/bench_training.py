@@ -100,10 +100,11 @@ def config() -> training.Config:
 
 
 def ours(root: Path, features: int) -> None:
-    table = datasets.load(root, VERSION, contract(features)).table
+    loaded = datasets.load(root, VERSION, contract(features))
+    table = loaded.table
     names = [f"f{i:02d}" for i in range(features)]
     sessions = datasets.session_dates(table)
-    is_inner = sessions >= sorted(set(sessions.tolist()))[-SESSIONS // 5]
+    is_inner = sessions >= loaded.sessions[-SESSIONS // 5]
     y, weight = table["tradeable_2"].to_numpy().astype(np.int64), table["sample_weight"].to_numpy()
     inputs = datasets.encode(table, names, {})
     parts = [

@@ -227,7 +227,7 @@ class TrainingTable:
     @property
     def sessions(self) -> list[str]:
         """Distinct session dates, ISO, in order."""
-        return sorted(set(session_dates(self.table).tolist()))
+        return sorted(day.isoformat() for day in pc.unique(_days(self.table)).to_pylist())
 
     def stage(self, name: str) -> pa.Table:
         """Rows of one stage; the table itself, not a copy, where it has no other."""
@@ -243,8 +243,14 @@ def rows_at(table: pa.Table, index: np.ndarray) -> pa.Table:
 
 
 def session_dates(table: pa.Table) -> np.ndarray:
-    """ISO date of each row's session, (rows,) text."""
-    return table["session_date"].cast(pa.date32()).to_numpy().astype("datetime64[D]").astype(str)
+    """ISO date of each row's session, (rows,) text of ten characters: each session is spelled once."""
+    encoded = pc.dictionary_encode(_days(table).combine_chunks())
+    names = np.array([day.isoformat() for day in encoded.dictionary.to_pylist()], "U10")
+    return names[encoded.indices.to_numpy(zero_copy_only=False)]
+
+
+def _days(table: pa.Table) -> pa.ChunkedArray:
+    return table["session_date"].cast(pa.date32())
 
 
 def folder(version: str) -> str:
