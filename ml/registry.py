@@ -1,7 +1,7 @@
 """``ml/registry.json``: the only index of models that serve, and the only switch of a promotion.
 
 It is replaced whole; what promotion places besides (production copies, the gold table and its pointer) follows from it,
-so that a crash in between is mended by `ml.promotion.finish`. Source: spec/market.md 14.8, architecture section 5.
+so that a crash in between is mended by `ml.placing.finish`. Source: spec/market.md 14.8, architecture section 5.
 """
 
 import contextlib

@@ -24,7 +24,7 @@ import yaml
 from cli import dbt
 from cli import main as command_line
 from lake.paths import PROJECT_DIR
-from ml import promotion, registry, splits
+from ml import placing, registry, splits
 from ml.prediction import Predictor
 
 VERSION = "v1.0_mechanics_only"
@@ -99,7 +99,7 @@ def user(sessions: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User
 
 def serving(root: Path) -> dict[str, bytes]:
     """Everything that serves, byte for byte; the pointer tells when it moved and is left out."""
-    places = [*(root / "ml" / "production").rglob("*.joblib"), *(root / promotion.GOLD).glob("*.*")]
+    places = [*(root / "ml" / "production").rglob("*.joblib"), *(root / placing.GOLD).glob("*.*")]
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in places if p.name != "pointer.json"}
 
 
@@ -149,7 +149,7 @@ def test_from_files_to_what_serves_and_back(tmp_path: Path, user: User, sessions
 
     # What serves is the table that was trained on, and models that answer.
     first = serving(root)
-    gold = root / promotion.GOLD
+    gold = root / placing.GOLD
     manifest = yaml.safe_load((gold / "manifest.yaml").read_text())
     pointer = json.loads((gold / "pointer.json").read_text())
     table = pq.read_table(gold / "signals_production.parquet")

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from lake import atomic, commits
-from ml import datasets, experiments, gates, promotion, registry
+from ml import datasets, experiments, gates, judging, placing, promotion, registry
 from tests.fixtures.processes import count_instants, dies_at
 from tests.unit.ml.promoted_worlds import (
     ONE,
@@ -49,9 +49,9 @@ def root(built, tmp_path) -> Path:
 def tree(root: Path) -> dict[str, str]:
     """Everything that serves, by the hash of its bytes; the pointer tells when it moved and is left out."""
     places = [
-        root / promotion.RETRIEVAL,
-        *(root / promotion.PRODUCTION).glob("*"),
-        *(root / promotion.GOLD).glob("*.*"),
+        root / placing.RETRIEVAL,
+        *(root / placing.PRODUCTION).glob("*"),
+        *(root / placing.GOLD).glob("*.*"),
     ]
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in places if p.name != "pointer.json"}
 
@@ -63,7 +63,7 @@ def test_a_promotion_places_everything_that_serves(root: Path) -> None:
     assert done.models == [
         f"exp001_{h}_{s}" for h in ("direction", "tradeable_2") for s in ("confirm_240", "touch")
     ]
-    gold = root / promotion.GOLD
+    gold = root / placing.GOLD
     manifest = yaml.safe_load((gold / "manifest.yaml").read_text())
     assert manifest["content_digest"] == done.content_digest
     assert {g["name"] for g in manifest["gates"]} >= {
@@ -90,7 +90,7 @@ def test_the_published_table_is_the_judged_one_in_order(root: Path) -> None:
     promote(root)
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    table = pq.read_table(root / promotion.GOLD / "signals_production.parquet")
+    table = pq.read_table(root / placing.GOLD / "signals_production.parquet")
     assert table.num_rows == world().num_rows
     keys = list(
         zip(*(table[c].to_pylist() for c in ("session_date", "asof_ns", "observation_id")), strict=True)
@@ -162,7 +162,7 @@ def refused(root: Path, name: str = ONE, **options: object) -> set[str]:
     failed = {g.name for g in told.value.gates if not g.passed}
     assert all(f"{gate}:" in str(told.value) for gate in failed)
     assert registry.read(root) == before
-    assert not (root / promotion.GOLD / "signals_production.parquet").exists()
+    assert not (root / placing.GOLD / "signals_production.parquet").exists()
     return failed
 
 
@@ -369,9 +369,9 @@ def judged_already(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def yes(root: Path, entry: dict, stored: experiments.Stored, *_: object) -> tuple:
         gate = gates.Gate("released", "released", "")
-        return [gate], promotion._table(root, VERSION), None
+        return [gate], judging._table(root, VERSION), None
 
-    monkeypatch.setattr(promotion, "_judged", yes)
+    monkeypatch.setattr(judging, "judge", yes)
 
 
 @pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.long)])
@@ -396,7 +396,7 @@ def test_a_kill_at_any_instant_leaves_the_old_or_the_new(
         serving = registry.read(work)["dataset"]["dataset_version"]
         ends.add(serving)
         with registry.locked(work):
-            promotion.finish(work)
+            placing.finish(work)
         assert tree(work) == (old if serving == 1 else _but_times(work, new))
         again = promote(work, TWO)
         assert again.dataset_version == 2
@@ -406,7 +406,7 @@ def test_a_kill_at_any_instant_leaves_the_old_or_the_new(
 
 def _but_times(work: Path, new: dict[str, str]) -> dict[str, str]:
     """The manifest says when it was written: its hash is that of this run."""
-    manifest = (work / promotion.VERSIONS / "v=2" / "manifest.yaml").read_bytes()
+    manifest = (work / placing.VERSIONS / "v=2" / "manifest.yaml").read_bytes()
     return {**new, "manifest.yaml": hashlib.sha256(manifest).hexdigest()}
 
 
