@@ -86,7 +86,7 @@ def test_a_promotion_places_everything_that_serves(root: Path) -> None:
     assert len(indexes["touch"].rows) == world().num_rows // 2
 
 
-def test_the_published_table_is_the_judged_one_in_order(root: Path) -> None:
+def test_the_published_table_is_the_judged_one_in_order(root: Path, judged_already: None) -> None:
     promote(root)
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -120,7 +120,7 @@ def test_a_rollback_restores_byte_for_byte_and_is_told(root: Path) -> None:
     ]
 
 
-def test_there_is_nothing_to_roll_back_to(root: Path) -> None:
+def test_there_is_nothing_to_roll_back_to(root: Path, judged_already: None) -> None:
     with pytest.raises(promotion.NothingToRollBack, match="no earlier promotion"):
         promotion.rollback(root)
     promote(root)
@@ -145,7 +145,7 @@ def test_a_changed_byte_is_refused_before_it_is_unpickled(
     assert registry.load(root, entry)["head"] == "direction"
 
 
-def test_a_model_of_other_features_is_refused(root: Path) -> None:
+def test_a_model_of_other_features_is_refused(root: Path, judged_already: None) -> None:
     promote(root)
     with pytest.raises(registry.OtherFeatures, match="trained on features"):
         registry.load(root, registry.champion(root, "direction_touch"), "f" * 64)
