@@ -18,6 +18,7 @@ import duckdb
 
 from benchmarks import replay_world
 from benchmarks.bench_build import _peak_mb
+from benchmarks.rivals import replay_columns
 from lake.paths import PROJECT_DIR
 
 FINAL = ("stop_executions", "stop_executions_quarantine", "replay_anomalies")
@@ -76,18 +77,15 @@ def hour(folder: Path) -> dict[str, float]:
 
 
 def rivals(folder: Path) -> dict[str, float]:
-    """CPU seconds and peak MB of each rival over the smaller lake that `full` left; the statuses have to agree."""
+    """CPU seconds and peak MB of the fold alone, over the staged events of the smaller lake that `full` left: ours,
+    then each rival, which has to give the same executions (`rivals.replay_columns`)."""
     root = folder / "part"
-    statuses = _statuses(root)
     found: dict[str, float] = {}
-    for name in ("polars", "pandas"):
+    for name in ("tickhouse", "polars", "pandas"):
         out = folder / f"{name}.parquet"
         done = _json_of("-m", f"benchmarks.rivals.replay_with_{name}", str(root), str(out))
-        counted = duckdb.execute(
-            f"select status, count(*), sum(executed_quantity) from '{out}' group by 1 order by 1"
-        ).fetchall()
-        if counted != statuses:
-            raise ValueError(f"{name} found {counted}, expected {statuses}")
+        if unequal := replay_columns.differences(folder / "tickhouse.parquet", out):
+            raise ValueError(f"{unequal} executions by {name} differed from ours, expected none")
         found |= {f"{name}_cpu_s": done["cpu_s"], f"{name}_peak_mb": done["peak_mb"]}
     return found
 
@@ -114,15 +112,6 @@ def floor_cpu_s(root: Path, folder: Path) -> float:
 def rows(root: Path) -> int:
     markers = (root / "lake" / "bronze" / "events").glob("date=*/_metadata/commit-*.json")
     return sum(json.loads(path.read_text())["rows"] for path in markers)
-
-
-def _statuses(root: Path) -> list[tuple]:
-    files = [str(root / "lake" / "silver" / name / "**" / "*.parquet") for name in FINAL[:2]]
-    return duckdb.execute(
-        "select status, count(*), sum(executed_quantity) from read_parquet($files, union_by_name = true) "
-        "group by 1 order by 1",
-        {"files": files},
-    ).fetchall()
 
 
 def _json_of(*command: str, root: Path | None = None) -> dict[str, float]:

@@ -1,5 +1,5 @@
-"""The fold of stop events in Polars: lazy, in closed form as ours; the columns that decide status, price, slippage and
-profit, and the remarks on events. `python -m benchmarks.rivals.replay_with_polars ROOT OUT`."""
+"""The fold of staged stop events in Polars: lazy, in closed form as ours; see `replay_columns` for the list of work.
+`python -m benchmarks.rivals.replay_with_polars ROOT OUT`."""
 
 import json
 import sys
@@ -8,103 +8,95 @@ import time
 import polars as pl
 
 from benchmarks.bench_build import _peak_mb
+from benchmarks.rivals.replay_columns import GIVES, KEY, READS, staged
 
-KINDS = {
-    "STOP_TRIGGERED": "T", "EXECUTION_SUBMITTED": "S", "EXECUTED": "X", "FAILED": "F", "BLOCKED": "B",
-    "STALE_PRICE": "B", "KILL_SWITCH": "B", "SLIPPAGE_BREACH": "B", "CIRCUIT_BREAKER": "B",
-}  # fmt: skip
-KEY = ["client_id", "execution_token"]
+TIMES = {"SUBMITTED": "submitted_at", "FAILED": "failed_at", "BLOCKED": "blocked_at"}
 
 
 def main(root: str, out: str) -> None:
-    kind = pl.col("kind")
-    at = pl.col("event_seq")
+    state, at = pl.col("state_event"), pl.col("event_seq")
     events = (
-        pl.scan_parquet(f"{root}/lake/bronze/events/*/*.parquet", hive_partitioning=False)
-        .sort("loaded_at", maintain_order=True)
+        pl.scan_parquet(staged(root), hive_partitioning=False)
+        .select(READS)
         .unique("event_id", keep="first", maintain_order=True)
         .with_columns(
-            kind=pl.col("event_type").replace_strict(KINDS),
-            entry_price=pl.col("payload_json").str.json_path_match("$.entry_price").cast(pl.Decimal(20, 8)),
-            fee=pl.col("payload_json").str.json_path_match("$.fills[0].commission").cast(pl.Decimal(20, 8)),
-            trades=pl.col("payload_json").str.json_path_match("$.fills[0].trade_id"),
+            pl.col("stop_price", "trigger_price", "entry_price", "quantity", "fill_price").cast(pl.Float64)
         )
-        .drop("payload_json")
         .sort(*KEY, "event_seq")
     )
-    first = {name: at.filter(kind == name).min().alias(name) for name in "TSBXF"}
-    report = kind == "X"
+    report = state == "EXECUTED"
+    states = ("TRIGGERED", "SUBMITTED", "BLOCKED", "EXECUTED", "FAILED")
+    firsts = ("operation_id", "symbol", "side", "trigger_type", "stop_price", "trigger_price", "entry_price")
     folded = events.group_by(KEY, maintain_order=True).agg(
-        *first.values(),
+        *(at.filter(state == name).min().alias(name) for name in states),
         at.min().alias("first"),
-        pl.len().alias("event_count"),
+        pl.len().cast(pl.Int32).alias("event_count"),
+        *(pl.col(c).drop_nulls().first() for c in (*firsts, "quantity", "source")),
+        pl.col("occurred_at").first().alias("triggered_at"),
         *(
-            pl.col(c).drop_nulls().first()
-            for c in ("operation_id", "symbol", "side", "stop_price", "trigger_price")
-        ),
-        *(pl.col(c).drop_nulls().first() for c in ("entry_price", "quantity", "trigger_type", "source")),
-        pl.col("stop_price").n_unique().alias("levels"),
-        *(
-            pl.col("occurred_at").filter(kind == k).min().alias(n)
-            for k, n in {
-                "T": "triggered_at",
-                "S": "submitted_at",
-                "F": "failed_at",
-                "B": "blocked_at",
-            }.items()
+            pl.col("occurred_at").filter(state == name).first().alias(column)
+            for name, column in TIMES.items()
         ),
         pl.col("occurred_at").filter(report).max().alias("executed_at"),
         pl.col("quantity").filter(report).sum().alias("executed_quantity"),
-        (pl.col("fill_price").cast(pl.Float64) * pl.col("quantity").cast(pl.Float64))
-        .filter(report)
-        .sum()
-        .alias("notional"),
-        pl.col("fee").filter(report).sum().alias("fee_quote"),
-        pl.col("exchange_order_id").drop_nulls().first(),
-        pl.col("error_message").drop_nulls().last(),
+        (pl.col("fill_price") * pl.col("quantity")).filter(report).sum().alias("notional"),
+        pl.col("exchange_order_id").filter(report).drop_nulls().first(),
+        pl.col("error_message").filter(state == "FAILED").drop_nulls().last(),
         pl.col("retry_count").max(),
-        pl.col("event_id").sort().alias("source_event_ids"),
+        pl.col("event_id").alias("source_event_ids"),
         pl.col("ingested_at").max().alias("last_ingested_at"),
     )
 
     def before(left: str, right: str) -> pl.Expr:
         return (pl.col(left) < pl.col(right)).fill_null(True)
 
+    executed = pl.col("EXECUTED").is_not_null()
     sign = pl.when(pl.col("side") == "SELL").then(1.0).otherwise(-1.0)
-    price = {
-        c: pl.col(c).cast(pl.Float64) for c in ("stop_price", "trigger_price", "entry_price", "fill_price")
-    }
-    states = (
+    level, fill = pl.col("stop_price"), pl.col("fill_price")
+    rows = (
         folded.with_columns(
-            blocked=pl.when(before("B", "S") & before("B", "F") & before("B", "X")).then(pl.col("B")),
-            fill_price=pl.col("notional") / pl.col("executed_quantity").cast(pl.Float64),
+            blocked=pl.when(
+                before("BLOCKED", "SUBMITTED") & before("BLOCKED", "FAILED") & before("BLOCKED", "EXECUTED")
+            ).then(pl.col("BLOCKED")),
+            fill_price=pl.when(executed).then((pl.col("notional") / pl.col("executed_quantity")).round(8)),
+            executed_quantity=pl.when(executed).then(pl.col("executed_quantity")),
+            triggered_at=pl.when(pl.col("TRIGGERED") == pl.col("first")).then(pl.col("triggered_at")),
         )
-        .with_columns(failed=pl.when(before("F", "X") & before("F", "blocked")).then(pl.col("F")))
         .with_columns(
-            status=pl.when(pl.col("X").is_not_null())
+            failed=pl.when(before("FAILED", "EXECUTED") & before("FAILED", "blocked")).then(pl.col("FAILED"))
+        )
+        .with_columns(
+            status=pl.when(executed)
             .then(pl.lit("EXECUTED"))
             .when(pl.col("failed").is_not_null())
             .then(pl.lit("FAILED"))
             .when(pl.col("blocked").is_not_null())
             .then(pl.lit("BLOCKED"))
-            .when(pl.col("S").is_not_null())
+            .when(pl.col("SUBMITTED").is_not_null())
             .then(pl.lit("SUBMITTED"))
             .otherwise(pl.lit("PENDING")),
-            executed_quantity=pl.when(pl.col("X").is_not_null()).then(pl.col("executed_quantity")),
-            slippage_pct=(
-                sign * (price["stop_price"] - price["fill_price"]) / price["stop_price"] * 100
-            ).round(4),
-            detection_gap_pct=(
-                sign * (price["stop_price"] - price["trigger_price"]) / price["stop_price"] * 100
-            ).round(4),
-            gross_pnl=sign
-            * (price["fill_price"] - price["entry_price"])
-            * pl.col("executed_quantity").cast(pl.Float64),
+            failed_at=pl.when(pl.col("failed").is_not_null()).then(pl.col("failed_at")),
+            blocked_at=pl.when(pl.col("blocked").is_not_null()).then(pl.col("blocked_at")),
+            slippage_pct=(sign * (level - fill) / level * 100).round(4),
+            detection_gap_pct=(sign * (level - pl.col("trigger_price")) / level * 100).round(4),
+            gross_pnl=(sign * (fill - pl.col("entry_price")) * pl.col("executed_quantity")).round(8),
+        )
+        .filter(
+            level.is_not_null() & pl.col("quantity").is_not_null() & pl.col("side").is_not_null(),
+            pl.min_horizontal(level, "trigger_price", "entry_price", "quantity", "executed_quantity", fill)
+            > 0,
+            (pl.col("status") != "EXECUTED") | fill.is_not_null(),
+            pl.len().over("execution_token") == 1,
+            pl.col("slippage_pct").is_between(-50, 50).fill_null(True),
+            (pl.col("submitted_at") >= pl.col("triggered_at")).fill_null(True),
+            (pl.col("executed_at") >= pl.col("submitted_at")).fill_null(True),
+            (pl.col("executed_at") >= pl.col("triggered_at")).fill_null(True),
         )
     )
-    states.collect().write_parquet(out, compression="zstd", compression_level=3)
+    rows.select(GIVES).collect().write_parquet(out, compression="zstd", compression_level=3)
 
 
 if __name__ == "__main__":
+    before = time.process_time()  # imports are no part of the fold, on no side
     main(*sys.argv[1:])
-    print(json.dumps({"cpu_s": time.process_time(), "peak_mb": _peak_mb()}))
+    print(json.dumps({"cpu_s": time.process_time() - before, "peak_mb": _peak_mb()}))
