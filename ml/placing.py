@@ -29,6 +29,8 @@ GOLD = "lake/gold/training"
 VERSIONS = f"{GOLD}/versions/signals_production"
 PRODUCTION = "ml/production/boosted_trees"
 RETRIEVAL = "ml/production/retrieval_index.joblib"
+INDEX = "retrieval_index.joblib"
+"""Beside a version's table: made again by later code it needn't come out with the bytes that served."""
 
 
 def write_version(
@@ -61,6 +63,10 @@ def write_version(
     manifest = _manifest(root, number, table, digest, stored, judged, now, notes)
     contracts.check(manifest, "signals_production", "signals_production manifest")
     atomic.write_text(staged / "manifest.yaml", yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True))
+    inputs = stored.config["inputs"]
+    atomic.write_bytes(
+        staged / INDEX, _retrieval_index(table, inputs["training"]["stages"], inputs["features"])
+    )
     atomic.fsync_dir(staged)
     atomic.make_dirs(folder.parent)
     atomic.replace(staged, folder)
@@ -104,6 +110,36 @@ def _manifest(
     }
 
 
+def require_whole(root: Path, content: dict) -> None:
+    """Raise AlteredModel unless everything that ``content``, a registry, says that serves can be placed as it was.
+
+    Asked before a switch as well as after it: a registry never names what can't be placed.
+    """
+    serving = {m["model_id"]: m for m in content["models"]}
+    for model_id in content["aliases"][CHAMPION].values():
+        entry = serving[model_id]
+        artifact = Artifact(**entry["production"])
+        if _holds(root / artifact.path, artifact.sha256):
+            continue
+        data = production_copy(root, entry["experiment_id"], entry["head"], entry["stage"])
+        if hashlib.sha256(data).hexdigest() != artifact.sha256:
+            raise registry.AlteredModel(
+                f"{entry['experiment_id']}/model.joblib doesn't give the registered file of {model_id} any more; "
+                "put the experiment back as it was"
+            )
+    number = content["dataset"]["dataset_version"]
+    promotion = next(p for p in content["promotions"] if p["dataset_version"] == number)
+    place = f"{VERSIONS}/v={number}"
+    for name, sha256 in (
+        (INDEX, promotion["retrieval"]["sha256"]),
+        ("manifest.yaml", promotion["manifest_sha256"]),
+    ):
+        if not _holds(root / place / name, sha256):
+            raise registry.AlteredModel(
+                f"{place}/{name} is missing or not the registered one any more; put it back as it was"
+            )
+
+
 def finish(root: Path) -> None:
     """Place what the registry says that serves: production copies, then the table, its manifest, and the pointer last.
 
@@ -112,6 +148,7 @@ def finish(root: Path) -> None:
     now = registry.read(root)
     if now["dataset"] is None:
         return
+    require_whole(root, now)
     serving = {m["model_id"]: m for m in now["models"]}
     kept = set()
     for model_id in now["aliases"][CHAMPION].values():
@@ -120,11 +157,6 @@ def finish(root: Path) -> None:
         kept.add(root / artifact.path)
         if not _holds(root / artifact.path, artifact.sha256):
             data = production_copy(root, entry["experiment_id"], entry["head"], entry["stage"])
-            if hashlib.sha256(data).hexdigest() != artifact.sha256:
-                raise registry.AlteredModel(
-                    f"{entry['experiment_id']}/model.joblib doesn't give the registered file of {model_id} any more; "
-                    "put the experiment back as it was"
-                )
             atomic.write_bytes(root / artifact.path, data)
     half_written = [
         p for folder in (PRODUCTION, GOLD, "ml/production") for p in (root / folder).glob("._tmp-*")
@@ -132,15 +164,8 @@ def finish(root: Path) -> None:
     for stray in [*half_written, *set((root / PRODUCTION).glob("*.joblib")) - kept]:
         stray.unlink()
     number = now["dataset"]["dataset_version"]
-    promotion = next(p for p in now["promotions"] if p["dataset_version"] == number)
-    if not _holds(root / RETRIEVAL, promotion["retrieval"]["sha256"]):
-        index = retrieval_index(root, number, promotion["stages"], promotion["features"])
-        if hashlib.sha256(index).hexdigest() != promotion["retrieval"]["sha256"]:
-            raise registry.AlteredModel(
-                f"{VERSIONS}/v={number}/data.parquet doesn't give the registered index any more; put it back as it was"
-            )
-        atomic.write_bytes(root / RETRIEVAL, index)
     version = root / VERSIONS / f"v={number}"
+    _copy(version / INDEX, root / RETRIEVAL, root)
     _copy(version / "manifest.yaml", root / GOLD / "manifest.yaml", root)
     _copy(version / "data.parquet", root / GOLD / "signals_production.parquet", root)
     pointer = root / GOLD / "pointer.json"
@@ -184,9 +209,8 @@ def production_copy(root: Path, experiment: str, head: str, stage: str) -> bytes
     return buffer.getvalue()
 
 
-def retrieval_index(root: Path, number: int, stages: Sequence[str], features: Sequence[str]) -> bytes:
-    """Bytes of the index of past events, by stage, out of a published table; the same at every call."""
-    table = pq.ParquetFile(root / VERSIONS / f"v={number}" / "data.parquet").read()
+def _retrieval_index(table: pa.Table, stages: Sequence[str], features: Sequence[str]) -> bytes:
+    """Bytes of the index of past events, by stage, out of a table that is published."""
     names = [n for n in features if n not in datasets.CATEGORICAL_COLUMNS]
     states = {
         stage: retrieval.Index.build(table.filter(pc.equal(table["stage"], stage)), names).state()

@@ -16,7 +16,7 @@ from lake import runs
 from lake.commits import now_utc
 from ml import datasets, experiments, gates, judging, registry
 from ml.gates import Gate
-from ml.placing import VERSIONS, finish, write_version
+from ml.placing import VERSIONS, finish, require_whole, write_version
 from ml.registration import (
     PRIMARY_STAGE,
     artifact_sha256,
@@ -158,7 +158,7 @@ def promote(
 def rollback(root: Path, dataset_version: int | None = None, *, reason: str = "") -> Promoted:
     """Serve an earlier promotion again, by default the one before this, byte for byte; also mends what was altered.
 
-    Raises NothingToRollBack when there is no such promotion.
+    Raises NothingToRollBack when there is no such promotion, AlteredModel when its files aren't what they were.
     """
     started_at, run_id = now_utc(), runs.new_run_id("rollback")
     with registry.locked(root):
@@ -175,7 +175,9 @@ def rollback(root: Path, dataset_version: int | None = None, *, reason: str = ""
         if wanted != serving:
             promotion = next(p for p in now["promotions"] if p["dataset_version"] == wanted)
             why = f"rollback to {wanted}" + (f": {reason}" if reason else "")
-            registry.write(root, switched(now, promotion, now_utc(), why))
+            after = switched(now, promotion, now_utc(), why)
+            require_whole(root, after)
+            registry.write(root, after)
         finish(root)
         asked = {"command": "rollback", "to": wanted, "reason": reason}
         runs.write_run(root, run_id, config=asked, counts={}, status="ok", started_at=started_at)

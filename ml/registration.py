@@ -10,7 +10,7 @@ from typing import Any
 from lake import atomic, runs
 from lake.commits import now_utc
 from ml import challenge, experiments
-from ml.placing import PRODUCTION, RETRIEVAL, VERSIONS, production_copy, retrieval_index
+from ml.placing import INDEX, PRODUCTION, RETRIEVAL, VERSIONS, production_copy
 from ml.registry import CHALLENGER, CHAMPION
 
 PRIMARY_STAGE = "touch"
@@ -40,12 +40,10 @@ def with_champion(
         "content_digest": manifest["content_digest"],
         "manifest_sha256": atomic.sha256_file(root / VERSIONS / f"v={number}" / "manifest.yaml"),
     }
-    index = retrieval_index(
-        root, number, stored.config["inputs"]["training"]["stages"], stored.config["inputs"]["features"]
-    )
+    index = root / VERSIONS / f"v={number}" / INDEX
     promotion = {
         **dataset,
-        "retrieval": {"path": RETRIEVAL, "sha256": hashlib.sha256(index).hexdigest(), "bytes": len(index)},
+        "retrieval": {"path": RETRIEVAL, "sha256": atomic.sha256_file(index), "bytes": index.stat().st_size},
         "stages": stored.config["inputs"]["training"]["stages"],
         "features": stored.config["inputs"]["features"],
         "experiment": stored.path.name,

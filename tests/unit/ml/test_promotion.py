@@ -120,6 +120,29 @@ def test_a_rollback_restores_byte_for_byte_and_is_told(root: Path) -> None:
     ]
 
 
+def test_code_that_makes_another_index_today_doesn_t_stop_a_rollback(
+    root: Path, judged_already: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote(root, ONE)
+    first = tree(root)
+    monkeypatch.setattr(placing, "_retrieval_index", lambda *_: b"another")
+    promote(root, TWO)
+    assert (root / placing.RETRIEVAL).read_bytes() == b"another"
+    promotion.rollback(root)
+    assert tree(root) == first
+
+
+def test_what_can_not_be_placed_is_not_switched_to(root: Path, judged_already: None) -> None:
+    promote(root, ONE)
+    promote(root, TWO)
+    before, serving = registry.read(root), tree(root)
+    (root / placing.VERSIONS / "v=1" / placing.INDEX).write_bytes(b"other")
+    with pytest.raises(registry.AlteredModel, match="is missing or not the registered one"):
+        promotion.rollback(root)
+    assert registry.read(root) == before
+    assert tree(root) == serving
+
+
 def test_there_is_nothing_to_roll_back_to(root: Path, judged_already: None) -> None:
     with pytest.raises(promotion.NothingToRollBack, match="no earlier promotion"):
         promotion.rollback(root)
