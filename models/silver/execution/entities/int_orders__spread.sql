@@ -1,14 +1,9 @@
 with
 
-records as (
-
-    select * from {{ ref('int_orders__records') }}
-
-),
-
+-- Straight from the dataset: as a step of its own DuckDB would keep all dates in memory to read them three times.
 on_date as (
 
-    select * from records
+    select * from {{ ref('int_orders__records') }}
     where {{ is_built_date('date') }}
 
 ),
@@ -33,7 +28,7 @@ spread_keys as (
         keys.symbol,
         keys.order_id
     from keys
-    inner join records
+    inner join {{ ref('int_orders__records') }} as records
         on keys.client_id = records.client_id
         and keys.symbol = records.symbol
         and keys.order_id = records.order_id
@@ -65,7 +60,7 @@ select
     records.is_in_ledger,
     records.has_own_fill
 from spread_keys
-inner join records
+inner join {{ ref('int_orders__records') }} as records
     on spread_keys.client_id = records.client_id
     and spread_keys.symbol = records.symbol
     and spread_keys.order_id = records.order_id

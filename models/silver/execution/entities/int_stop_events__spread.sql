@@ -1,20 +1,15 @@
 with
 
-tokens as (
-
-    select * from {{ ref('int_stop_events__tokens') }}
-
-),
-
--- Tokens of a date that an earlier date holds too, of the same tenant or of another one.
+-- Tokens of a date that an earlier date holds too, of the same tenant or of another one. Straight from the dataset:
+-- as a step of its own DuckDB would keep all dates in memory to read them three times.
 met_again as (
 
     select distinct
         latest.date,
         latest.execution_token,
         latest.tenant_scope
-    from tokens as latest
-    inner join tokens as earlier
+    from {{ ref('int_stop_events__tokens') }} as latest
+    inner join {{ ref('int_stop_events__tokens') }} as earlier
         on
         latest.execution_token = earlier.execution_token and latest.tenant_scope = earlier.tenant_scope
         and latest.date > earlier.date
@@ -35,7 +30,7 @@ histories as (
         {{ sequence_key('tokens.first_event_seq', 'tokens.first_sequence_at') }} as first_sequence_key,
         tokens.has_null_seq
     from met_again
-    inner join tokens
+    inner join {{ ref('int_stop_events__tokens') }} as tokens
         on
         met_again.execution_token = tokens.execution_token and met_again.tenant_scope = tokens.tenant_scope
         and met_again.date >= tokens.date

@@ -1,20 +1,15 @@
 with
 
-attempts as (
-
-    select * from {{ ref('int_stop_executions__attempts') }}
-
-),
-
--- Operations of a date that an earlier date holds too.
+-- Operations of a date that an earlier date holds too. Straight from the dataset:
+-- as a step of its own DuckDB would keep all dates in memory to read them three times.
 met_again as (
 
     select distinct
         latest.date,
         latest.client_id,
         latest.operation_id
-    from attempts as latest
-    inner join attempts as earlier
+    from {{ ref('int_stop_executions__attempts') }} as latest
+    inner join {{ ref('int_stop_executions__attempts') }} as earlier
         on
         latest.client_id = earlier.client_id and latest.operation_id = earlier.operation_id
         and latest.date > earlier.date
@@ -34,7 +29,7 @@ select
     attempts.last_attempt_token,
     attempts.stream_seqs
 from met_again
-inner join attempts
+inner join {{ ref('int_stop_executions__attempts') }} as attempts
     on
     met_again.client_id = attempts.client_id and met_again.operation_id = attempts.operation_id
     and met_again.date >= attempts.date

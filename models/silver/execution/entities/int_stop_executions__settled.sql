@@ -1,11 +1,5 @@
 with
 
-folded as (
-
-    select * from {{ ref('int_stop_executions__folded') }}
-
-),
-
 attempts as (
 
     select * from {{ ref('int_stop_executions__attempts') }}
@@ -128,7 +122,7 @@ numbered as (
         folded.execution_token,
         folded.stream_seqs,
         with_holes.stream_seqs as operation_seqs
-    from folded
+    from {{ ref('int_stop_executions__folded') }} as folded
     inner join with_holes
         on folded.client_id = with_holes.client_id and folded.operation_id = with_holes.operation_id
 
@@ -158,7 +152,7 @@ paid as (
         (exit_fee).asset as fee_asset,
         (exit_fee).amount as fee,
         (exit_fee).price as fill_price
-    from {{ each_of('folded', 'exit_fees', 'exit_fee') }}
+    from {{ each_of(ref('int_stop_executions__folded'), 'exit_fees', 'exit_fee') }}
 
 ),
 
@@ -253,7 +247,7 @@ select
                     when 'SELL' then origins.last_unreported_sale_at when 'BUY' then origins.last_unreported_buy_at
                 end
     end as unreported_fill_at
-from folded
+from {{ ref('int_stop_executions__folded') }} as folded
 left join origins
     on folded.client_id = origins.client_id and folded.operation_id = origins.operation_id
 left join operations
