@@ -91,7 +91,9 @@ select
 
     -- what this client's executions in the symbol did lately: within the hour
     case
-        when {{ epoch_us('points_with_runs.event_time') }} - {{ epoch_us('points_with_runs.run_known_at') }} <= 3600000000
+        when
+            {{ epoch_us('points_with_runs.event_time') }} - {{ epoch_us('points_with_runs.run_known_at') }}
+            <= 3600000000
             then points_with_runs.failures
         else 0
     end as consecutive_failures_1h,
