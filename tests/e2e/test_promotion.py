@@ -168,13 +168,12 @@ def test_from_files_to_what_serves_and_back(tmp_path: Path, user: User, sessions
     assert serving(root) == first
     watched = registry.challenger(root, "tradeable_2_touch")
     assert watched["comparison"]["against"] == "exp001_tradeable_2_touch"
-    assert (
-        watched["comparison"]["primary"]["mean"] == 0
-    )  # the same way of training: another head changes nothing
+    # The same way of training: another head changes nothing.
+    assert watched["comparison"]["primary"]["mean"] == 0
     call("evaluate", "--report-only")
     report = (root / "ml" / "report.html").read_text()
     assert "Champion and challenger" in report
-    assert "exp002_tradeable_2_touch" in report
+    assert "exp001_tradeable_2_touch: brier +0.00000" in report
     call("promote", "exp002", *enough)
     second = serving(root)
     assert registry.champion(root, "strength_touch")["experiment_id"] == "exp002_strength"
