@@ -287,8 +287,7 @@ class Plugin(BasePlugin):
             staged.unlink()
             raise
         version = job["job"]["version"] or {}
-        if step.kept:
-            self._compare(job, planned, step, staged, content)
+        if step.kept and not self._is_filled(job, planned, step, staged, content):
             return
         commit = commits.Commit(
             dataset=planned.dataset,
@@ -316,20 +315,25 @@ class Plugin(BasePlugin):
         params = step.params.digest8 if plan.per_params(node) else None
         self.run.published.setdefault(node["unique_id"], set()).add((params, step.date))
 
-    def _compare(self, job: dict, planned: plan.Plan, step: plan.Step, staged: Path, content: str) -> None:
-        """A released date stands: its rebuild is compared with it and goes."""
+    def _is_filled(self, job: dict, planned: plan.Plan, step: plan.Step, staged: Path, content: str) -> bool:
+        """Whether a released date gets its first rows. Else it stands: its rebuild is compared with it and goes."""
         now, key = job["job"]["version"]["now"], job["job"]["key"]
+        verdict = None
         try:
             verdict = released.judge(
                 self.root, planned.release, step.kept, now, step.inputs, staged, content, key
             )
         finally:
-            staged.unlink()
+            if verdict is None or verdict.outcome != released.FILLED:
+                staged.unlink()
         self.run.judged = True
+        if verdict.outcome == released.FILLED:
+            return True
         released.write_verdict(step.kept, step.build_key, verdict, self.run.run_id)
         if verdict.outcome == released.CHANGED:
             raise released.ReleasedError(verdict.message)
         job["step"]["warning"] = verdict.message if verdict.outcome == released.INPUT else None
+        return False
 
     def _op_finish(self, job: dict) -> None:
         """The dataset's view over what is now committed, and the roll-up of a version."""

@@ -25,7 +25,7 @@ ARCHIVE_FILE = "archive.json"
 ANCESTRY_FILE = "ancestry.json"
 SHOWN = 5
 
-EQUAL, CHANGED, INPUT = "equal", "E_RELEASED_CHANGED", "E_INPUT_CHANGED"
+EQUAL, CHANGED, INPUT, FILLED = "equal", "E_RELEASED_CHANGED", "E_INPUT_CHANGED", "filled"
 APPEND = "E_RELEASED_APPEND"
 
 
@@ -150,7 +150,8 @@ def judge(
 ) -> Verdict:
     """Compare a rebuild in ``staged``, of content ``digest``, with the released date ``kept``; ``key`` names a row.
 
-    Equal content is ``EQUAL``; content that differs by its inputs alone is ``INPUT``, else ``CHANGED``.
+    Equal content is ``EQUAL``; content that differs by its inputs alone is ``INPUT``, else ``CHANGED``. The first rows
+    that new inputs give a date without any are ``FILLED``: a date that had not come yet, as one that is appended.
     """
     where = f"{released.version}, {kept.commit.date}"
     if released.dataset.startswith("gold/"):
@@ -162,11 +163,13 @@ def judge(
     sources = bronze or read_anew
     if digest == kept.commit.content_digest:
         return Verdict(EQUAL, f"{where}: computed again, equal", [], sources, digest)
+    own = [*_params(released, now), *_code(released, now)]
+    if not own and read_anew and kept.commit.rows == 0:
+        return Verdict(FILLED, f"{where}: its first rows came", [], sources, digest)
     columns, rows = _differing(kept.file, staged, key)
     if columns:
         rows.append(f"first differing columns: {_some(columns)}")
     content = f"content ({'; '.join(rows)})"
-    own = [*_params(released, now), *_code(released, now)]
     if not own and read_anew:
         told = (
             f"{INPUT}: {where} is released and what it was made from changed since: {_some(sources)}; its data "

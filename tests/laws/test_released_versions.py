@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -285,6 +286,37 @@ def test_new_dates_are_appended_and_stand_from_then_on(original, lake):
     outcome = original.build(lake)
     assert f"{VERSION}, {NEXT} is released and what it was made from changed" in outcome.messages["version_a"]
     assert files(lake) == after
+
+
+def test_a_date_released_empty_takes_its_first_rows(project, tmp_path):
+    """Prints that make no row are no session yet: its rows come later, once, and by the code of the release."""
+    edit(
+        project,
+        "models/version_a.sql",
+        "= banded_py.minute_ns",
+        "= banded_py.minute_ns and banded.scaled > 0",
+    )
+    root = tmp_path / "lake"
+    nothing = Delivery("early", {"trades": [print_at(at_ns(f"{NEXT}T15:30:00"), 27_200, 0)]})
+    make_bronze(root, [*map(day, DATES), nothing])
+    assert project.build(root).ok
+    release.release(root, VERSION, project.graph(), project.macros())
+    before = files(root)
+    make_bronze(root, [day(NEXT)])
+    edit(project, "models/version_a.sql", "banded.scaled > 0", "banded.scaled > 1")
+    outcome = project.run(root, "build")
+    assert f"E_RELEASED_CHANGED: {VERSION}, {NEXT} is released" in outcome.messages["version_a"]
+    assert files(root) == before
+    edit(project, "models/version_a.sql", "banded.scaled > 1", "banded.scaled > 0")
+    built = project.built(root)
+    assert built["version_a"] == built["train_a"] == 1
+    after = files(root)
+    assert {n: after[n] for n in before if NEXT not in n} == {n: before[n] for n in before if NEXT not in n}
+    assert len(pq.read_table(root / TRAINING / f"date={NEXT}" / "data.parquet")) > 0
+    make_bronze(root, [Delivery("late", {"trades": [print_at(at_ns(f"{NEXT}T15:30:00"), 27_200, 5)]})])
+    outcome = project.build(root)
+    assert f"{VERSION}, {NEXT} is released and what it was made from changed" in outcome.messages["version_a"]
+    assert files(root) == after
 
 
 def test_no_date_is_appended_by_other_code(project, lake):
