@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.e2e.growing import GrowingPipeline
 from tests.laws.test_replay_equals_oracle import anomalies_of, comparable, expected
 from tests.oracle.replay import replay
-from tests.oracle.replay_histories import TYPES, deliveries, loads, worlds
+from tests.oracle.replay_histories import TYPES, deliveries, loads, moved_by_a_later_date, worlds
 
 FINAL = ("stop_executions", "stop_executions_quarantine", "replay_anomalies")
 EXAMPLES = [10, pytest.param(200, marks=pytest.mark.long)]
@@ -77,6 +77,15 @@ def test_any_sequence_of_loads_gives_what_the_state_machine_gives(pipeline, coun
             assert published(pipeline) == wanted([*{row["event_id"]: row for row in landed}.values()])
 
     law()
+
+
+def test_a_date_moves_an_execution_to_where_no_date_alone_puts_it(pipeline):
+    world = moved_by_a_later_date()
+    pipeline.forget()
+    for upto in (2, 3):
+        pipeline.grow(events=world[:upto])
+        assert published(pipeline) == wanted(world[:upto])
+    assert [str(row["date"]) for row in pipeline.rows(FINAL[0]) + pipeline.rows(FINAL[1])] == ["2024-12-01"]
 
 
 def test_the_histories_hold_every_case():

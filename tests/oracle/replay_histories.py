@@ -87,6 +87,30 @@ def worlds(draw: st.DrawFn, *, most: int = 24) -> list[dict]:
     ]
 
 
+def moved_by_a_later_date() -> list[dict]:
+    """Rows of one execution that stands on 1 December, where neither of its bronze dates alone would put it.
+
+    On 2 December its first number is of that day and its earliest time of the day before; on the 3rd an event without a
+    number comes, so that time decides.
+    """
+    history = {"client_id": 1, "operation_id": 1, "side": "SELL"}
+    told = [  # type, oddity, minutes from midnight, day of December on which it was stored
+        (TRIGGERED, "", 10, 2), (SUBMITTED, "", -10, 2), (EXECUTED, "no event_seq", 20, 3),
+    ]  # fmt: skip
+    rows = []
+    for number, (event_type, oddity, minutes, stored) in enumerate(told):
+        ingested_at = datetime.datetime(2024, 12, stored, 12, tzinfo=datetime.UTC)
+        row = _row(number, event_type, history, oddity) | {
+            "execution_token": "token0",
+            "stream_seq": number + 1,
+            "occurred_at": MIDNIGHT + datetime.timedelta(minutes=minutes),
+            "ingested_at": ingested_at,
+        }
+        dated = {"loaded_at": ingested_at, "date": ingested_at.date(), "row_hash": row_hash(row)}
+        rows.append(row | dated)
+    return rows
+
+
 def _row(number: int, event_type: str, history: dict, oddity: str) -> dict:
     level = LEVEL + (1 if oddity == "level changed" else 0)
     row = {
