@@ -22,6 +22,12 @@ settings.register_profile(
 settings.load_profile("ci" if os.environ.get("CI") else "tickhouse")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes name no test: packed ones hold the second in which they were packed, so that two processes that share the
+    tests would collect different ones."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty data root; ``LAKE_ROOT`` names it for the length of the test."""

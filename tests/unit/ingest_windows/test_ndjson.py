@@ -183,6 +183,7 @@ def test_the_form_of_a_file_does_not_matter(root: Path, tmp_path: Path):
         ("a.ndjson.gz", gzip.compress(b"\0" * (80 << 20)), "as a bomb does"),
         ("a.ndjson.zst", zstandard.compress(b"\n" * (80 << 20)), "as a bomb does"),
     ],
+    ids=["gzip, cut", "zstd, cut", "gzip, wrong sum", "gzip, bomb", "zstd, bomb"],
 )
 def test_a_broken_or_hostile_packed_file_is_refused(
     root: Path, tmp_path: Path, name: str, data: bytes, reason: str
