@@ -14,13 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lake import contracts
+from lake import contracts, yaml_files
 from lake.paths import PROJECT_DIR
 
-# The same as `yaml.safe_load`, in C where there is a C: some hundred files are read.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 LAYERS = ("bronze", "silver", "gold")
 # A column's unit: its `meta.unit`, else a clause of its description ("Level at t0, ticks."), else the end of its name.
 _UNIT_SAID = re.compile(
@@ -294,4 +290,4 @@ def _line(text: str) -> str:
 
 
 def _read(path: Path) -> dict:
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER) or {}  # noqa: S506 (a safe one)
+    return yaml_files.read(path) or {}

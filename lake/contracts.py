@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lake import atomic, params
+from lake import atomic, params, yaml_files
 from lake.paths import PROJECT_DIR
 from lake.schemas import Schema, Vocabulary
 from lake.schemas import schemas as _schemas
@@ -149,8 +147,8 @@ def _told(error: Any) -> str:
 
 
 def _models(models_dir: Path) -> list[dict]:
-    texts = [path.read_text() for path in sorted(models_dir.rglob("*.yml"))]
-    return [model for text in texts for model in (yaml.safe_load(text) or {}).get("models", [])]
+    read = [yaml_files.read(path) or {} for path in sorted(models_dir.rglob("*.yml"))]
+    return [model for found in read for model in found.get("models", [])]
 
 
 def _distinct(names: Iterable[str]) -> tuple[str, ...]:

@@ -12,9 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lake import atomic
+from lake import atomic, yaml_files
 from lake.commits import read_partitions
 from lake.paths import PROJECT_DIR, stage_dir
 
@@ -32,7 +30,7 @@ def folder(root: Path, name: str) -> Path:
 
 def model(name: str) -> dict[str, Any]:
     """The YAML of the table's dbt model."""
-    found = yaml.safe_load((MODELS_DIR / f"features_{name}.yml").read_text(encoding="utf-8"))
+    found = yaml_files.read(MODELS_DIR / f"features_{name}.yml")
     return found["models"][0]
 
 

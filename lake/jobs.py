@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from lake import windows
+from lake import windows, yaml_files
 from lake.paths import PROJECT_DIR
 
 JOBS_FILE = PROJECT_DIR / "jobs.yaml"
@@ -80,7 +80,7 @@ class Step:
 def load(path: Path = JOBS_FILE) -> dict[str, Job]:
     """Every job by name, in the file's order. Raises JobError naming the job and the key."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml_files.read(path)
     except yaml.YAMLError as error:
         raise JobError(f"{path.name} was no YAML ({' '.join(str(error).split())}); correct it") from error
     if not isinstance(content, dict) or not isinstance(content.get("jobs"), dict):
@@ -129,7 +129,7 @@ def sources(path: Path) -> list[Step]:
     if not path.is_file():
         raise JobError(f"{path} was not there, expected the sources to load; write it, {example}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml_files.read(path)
     except yaml.YAMLError as error:
         raise JobError(f"{path} was no YAML ({' '.join(str(error).split())}); correct it") from error
     lines = content.get("sources") if isinstance(content, dict) else None

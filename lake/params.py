@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from lake import yaml_files
 from lake.paths import PROJECT_DIR
 
 PARAMS_DIR = PROJECT_DIR / "params"
@@ -89,7 +90,7 @@ def _resolve(name: str, params_dir: Path, seen: tuple[str, ...]) -> dict[str, ob
             f"param set was {name!r}, expected one of {', '.join(names(params_dir))}; add params/{name}.yaml"
         )
     try:
-        own = yaml.safe_load(path.read_text()) or {}
+        own = yaml_files.read(path) or {}
     except yaml.YAMLError as error:
         raise ParamError(f"params/{name}.yaml is no YAML: {' '.join(str(error).split())}; mend it") from error
     if not isinstance(own, dict):

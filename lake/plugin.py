@@ -4,6 +4,7 @@ dbt hands it a job as a dict, by reference, so that an answer is put into the sa
 plans and publishes.
 """
 
+import gc
 import os
 from dataclasses import dataclass, field
 from datetime import date
@@ -89,6 +90,8 @@ class Plugin(BasePlugin):
 
     def _op_register(self, job: dict) -> None:
         """SQL that makes every view of the lake again: run first, as ``lake.duckdb`` may be new or behind."""
+        # What dbt has parsed lives as long as the process: without this each full collection would walk it once more.
+        gc.freeze()
         self.run = _Run(runs.new_run_id(job["command"].replace("-", "")), commits.now_utc())
         self._release_all()
         graph = job["graph"]

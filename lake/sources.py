@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import yaml
 
-from lake import windows
+from lake import windows, yaml_files
 from lake.bronze import BronzeFile
 from lake.paths import PROJECT_DIR
 
@@ -51,7 +50,7 @@ def declared(project_dir: Path = PROJECT_DIR) -> list[Source]:
     """Every table of bronze that is declared, in order of name."""
     found = []
     for path in (project_dir / "models" / "bronze").glob("*.yml"):
-        for source in yaml.safe_load(path.read_text(encoding="utf-8")).get("sources", []):
+        for source in yaml_files.read(path).get("sources", []):
             for table in source["tables"]:
                 meta = table.get("meta") or table.get("config", {}).get("meta", {})
                 if meta.get("holds") == "rejects" or meta.get("over"):  # nothing has to come there

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import yaml
-
-from lake import atomic
+from lake import atomic, yaml_files
 from lake.immutable import FEATURES_FILE
 from lake.paths import PROJECT_DIR
 from lake.views import literal, quote
@@ -97,7 +95,7 @@ def definition(name: str) -> Definition:
 
 @functools.cache
 def _definition(path: Path, name: str) -> Definition:
-    model = yaml.safe_load(path.read_text())["models"][0]
+    model = yaml_files.read(path)["models"][0]
     found: dict[str, list[Column]] = {struct: [] for struct in STRUCTS.values()}
     for column in model["columns"]:
         if struct := STRUCTS.get(column["name"][:2]):

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from lake import ancestry, commits, dbt, params, plan, project, release, released
+from lake import ancestry, commits, dbt, params, plan, project, release, released, yaml_files
 from lake.paths import PROJECT_DIR, bronze_dir
 
 LINKED = ("raw", "lake/bronze", "lake/archive")
@@ -187,7 +187,7 @@ def read_record(path: Path, version: str) -> dict[str, Any]:
             f"{version} has no {path.name} under {path.parent}, expected a built version; `tickhouse versions list` "
             "tells which there are"
         )
-    return yaml.safe_load(path.read_text())
+    return yaml_files.read(path)
 
 
 def _nodes(graph: dict, version: str, resolved: dict[str, Any]) -> list[dict]:

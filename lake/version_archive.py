@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from lake import atomic, commits, released, runs
+from lake import atomic, commits, released, runs, yaml_files
 from lake.commits import now_utc
 from lake.locks import Locks
 from lake.paths import archive_dir, lake_dir, stage_dir
@@ -52,7 +52,7 @@ def archive(root: Path, version: str) -> dict[str, object]:
             atomic.write_json(path, _pack(root, version, folder))
         record = atomic.read_json(path)
         _check(root, record)
-        manifest = yaml.safe_load((folder / "manifest.yaml").read_text())
+        manifest = yaml_files.read(folder / "manifest.yaml")
         if manifest["status"] != "archived":
             text = yaml.safe_dump(
                 manifest | {"status": "archived"}, sort_keys=False, allow_unicode=True, width=120

@@ -12,13 +12,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from lake import atomic, code, contracts, params, released
+from lake import atomic, code, contracts, params, released, yaml_files
 from lake.commits import Partition
 from lake.paths import PROJECT_DIR
 
 ENGINES = ("duckdb", "dbt-core", "dbt-duckdb", "numba", "numpy", "pyarrow")
-# In C where the platform has them: every build reads and writes the files of each version.
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# In C where the platform has it: every build writes the files of each version.
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 # What people may have changed since a manifest was written; a roll-up keeps it.
 KEPT = {"created_at": None, "tags": [], "notes": ""}
@@ -174,7 +173,7 @@ def _kept(path: Path) -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> Any:
     try:
-        return yaml.load(path.read_text(), LOADER)  # noqa: S506 (a safe one)
+        return yaml_files.read(path)
     except yaml.YAMLError as error:
         told = " ".join(str(error).split())
         raise contracts.BrokenContract(f"{_short(path)}: was not YAML ({told}); correct it") from None

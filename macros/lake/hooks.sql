@@ -3,26 +3,18 @@
   {% if execute and flags.WHICH in ('build', 'run', 'test', 'seed', 'show', 'run-operation', 'freshness') %}
     {% set job = {'op': 'register', 'graph': graph, 'command': flags.WHICH, 'sql': [], 'tables': [], 'tenant_sql': []} %}
     {% do adapter.store_relation('lake', api.Relation.create(identifier='lake'), [], '', '', job) %}
-    {# One transaction: each one of its own would be a sync to disk. #}
-    {% call statement('register', auto_begin=false) %}
-      begin transaction;
-      {{ job.sql | join(';\n') }};
-      commit;
-    {% endcall %}
     {# dbt looked at the database before this hook: without a note it would try to create these once more #}
     {% for table in job.tables %}
       {% do adapter.cache_added(api.Relation.create(database=target.database, type='table', **table)) %}
     {% endfor %}
     {% for node in plain_views() %}
-      {% call statement('register', auto_begin=false) %}
-        create or replace view {{ node.schema }}.{{ node.alias }} as {{ render(node.raw_code) }}
-      {% endcall %}
+      {% do job.sql.append(view_sql(node)) %}
       {% do adapter.cache_added(api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias, type='view')) %}
     {% endfor %}
-    {# Over all of these: what one tenant may see. #}
+    {# One transaction: each one of its own would be a sync to disk. Last, over all of these: what one tenant may see. #}
     {% call statement('register', auto_begin=false) %}
       begin transaction;
-      {{ job.tenant_sql | join(';\n') }};
+      {{ (job.sql + job.tenant_sql) | join(';\n') }};
       commit;
     {% endcall %}
   {% endif %}
@@ -39,11 +31,14 @@
     {% do adapter.store_relation('lake', api.Relation.create(identifier='lake'), [], '', '', job) %}
     {# What this run found of released dates is seen by the view over it. #}
     {% for node in graph.nodes.values() if job.judged and node.resource_type == 'model' and (node.config.get('meta') or {}).get('reads_records') %}
-      {% call statement('records', auto_begin=false) %}
-        create or replace view {{ node.schema }}.{{ node.alias }} as {{ render(node.raw_code) }}
-      {% endcall %}
+      {% call statement('records', auto_begin=false) %}{{ view_sql(node) }}{% endcall %}
     {% endfor %}
   {% endif %}
+{% endmacro %}
+
+
+{% macro view_sql(node) %}
+  create or replace view {{ node.schema }}.{{ node.alias }} as {{ render(node.raw_code) }}
 {% endmacro %}
 
 
