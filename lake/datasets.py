@@ -1,7 +1,8 @@
 """Reading datasets by their commit records: for training, serving and tests, without the database file."""
 
+import contextlib
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,12 +33,13 @@ def read(
     dates: Collection[str] | None = None,
     params_digest: str | None = None,
     date_column: str | None = None,
+    memory_pool: pa.MemoryPool | None = None,
 ) -> pa.Table:
     """Rows of the committed partitions, in order of date and key, with the date as the first column.
 
     ``folder`` is relative to ``lake/``, such as ``gold/training/candidates/v1.0_mechanics_only``. The date is named
     ``date_column``, by default ``date`` where a dataset has path keys, which follow it, and ``session_date``
-    elsewhere. Raises NoSuchDataset.
+    elsewhere. ``memory_pool`` is the process's default while rows are read, and holds them. Raises NoSuchDataset.
     """
     for _ in range(READS):
         found = [
@@ -48,10 +50,25 @@ def read(
                 f"lake/{folder} has no committed partition under {root}; run `dbt build` first"
             )
         try:
-            return _rows(found, columns, date_column)
+            with _allocating(memory_pool):
+                return _rows(found, columns, date_column)
         except FileNotFoundError as error:  # a build has replaced files of a date's record meanwhile
             gone = error
     raise gone
+
+
+@contextlib.contextmanager
+def _allocating(memory_pool: pa.MemoryPool | None) -> Iterator[None]:
+    """A Parquet reader takes no pool of its own, only the default at the instant it opens."""
+    if memory_pool is None:
+        yield
+        return
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(memory_pool)
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
 
 
 def _rows(found: list[Partition], columns: Collection[str] | None, date_column: str | None) -> pa.Table:
@@ -73,10 +90,10 @@ def _rows(found: list[Partition], columns: Collection[str] | None, date_column: 
             held = None if wanted is None else [c for c in wanted if c not in key]
             table = pq.ParquetFile(path).read(held)
             for name in reversed([k for k in shown if k in key]):
-                values = pa.array([key[name]] * table.num_rows, pa.string()).cast(ARROW_TYPES[shown[name]])
+                values = _repeated(key[name], ARROW_TYPES[shown[name]], table.num_rows)
                 table = table.add_column(0, pa.field(name, values.type), values)
             table = table if wanted is None else table.select(wanted)
-            date = pa.array([partition.commit.date] * table.num_rows, pa.string()).cast(pa.date32())
+            date = _repeated(partition.commit.date, pa.date32(), table.num_rows)
             tables.append(table.add_column(0, pa.field(named, pa.date32()), date))
     if not tables:  # dates without rows of any key hold no file to tell the other columns' types
         types = {name: ARROW_TYPES[t] for name, t in shown.items()}
@@ -84,6 +101,11 @@ def _rows(found: list[Partition], columns: Collection[str] | None, date_column: 
         schema = [(named, pa.date32()), *((name, types.get(name, pa.null())) for name in names)]
         return pa.schema(schema).empty_table()
     return pa.concat_tables(tables)
+
+
+def _repeated(text: str, dtype: pa.DataType, rows: int) -> pa.Array:
+    """The value that ``text`` spells, (rows,)."""
+    return pa.repeat(pa.scalar(text).cast(dtype), rows)
 
 
 def dataset_digest(root: Path, folder: str, params_digest: str | None = None) -> str:

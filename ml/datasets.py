@@ -1,5 +1,6 @@
 """Gold training tables as model input: which columns a model may see, and how they are encoded."""
 
+import functools
 import hashlib
 import json
 import re
@@ -265,7 +266,8 @@ def load(root: Path, version: str, contract: Contract | None = None) -> Training
     """
     contract = contract or load_contract(version)
     _require_partitions(root, version)
-    table = lake_datasets.read(root, folder(version))
+    # The system's allocator holds columns of a partition in a third less than pyarrow's own, which rounds them up.
+    table = lake_datasets.read(root, folder(version), memory_pool=pa.system_memory_pool())
     if table.num_rows == 0:
         raise NoTrainingTable(
             f"gold training table {version} had no row under {root}, expected labelled touches; "
@@ -360,27 +362,33 @@ def refuse_copied_labels(table: pa.Table, contract: Contract) -> None:
     if table.num_rows < LEAK_MIN_ROWS:
         return
     labels = sorted(LABEL_COLUMNS & set(table.column_names))
-    few = {name: codes for name in labels if (codes := _few_codes(table[name])) is not None}
+    codes_of = functools.cache(lambda name: _few_codes(table[name]))
     for column in feature_columns(contract):
-        codes = _few_codes(table[column.name])
+        codes = codes_of(column.name)
         for name in labels:
-            if codes is None:
-                copied = name not in few and _equal(table[column.name], table[name])
-            elif name in few:
-                label = few[name]
-                n_classes = int(label.max()) + 1
-                copied = (
-                    int(codes.max()) + 1 == n_classes > 1
-                    and np.bincount(label).min() >= LEAK_MIN_PER_CLASS
-                    and len(np.unique(codes * n_classes + label)) == n_classes
-                )
-            else:
-                copied = False
+            # One of many values can be no copy of one of few, and comparing the first rows says so.
+            copied = (
+                _equal(table[column.name], table[name])
+                if codes is None
+                else _names_classes(codes, codes_of(name))
+            )
             if copied:
                 raise LeakError(
                     f"{column.name} repeated the label {name} in all {table.num_rows} rows, "
                     "expected an input known at asof_ns; take it out of the features"
                 )
+
+
+def _names_classes(codes: np.ndarray, label: np.ndarray | None) -> bool:
+    """Whether the values that ``codes`` number name the classes of a label of few values one to one."""
+    if label is None:
+        return False
+    n_classes = int(label.max()) + 1
+    return (
+        int(codes.max()) + 1 == n_classes > 1
+        and np.bincount(label).min() >= LEAK_MIN_PER_CLASS
+        and len(np.unique(codes * n_classes + label)) == n_classes
+    )
 
 
 def _few_codes(values: pa.ChunkedArray) -> np.ndarray | None:
@@ -397,7 +405,7 @@ def _codes(values: pa.ChunkedArray) -> np.ndarray:
     if pa.types.is_dictionary(values.type):
         values = pa.chunked_array([values.combine_chunks().dictionary_decode()])
     encoded = values.combine_chunks().dictionary_encode(null_encoding="encode")
-    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return encoded.indices.to_numpy(zero_copy_only=False)
 
 
 def _equal(a: pa.ChunkedArray, b: pa.ChunkedArray) -> bool:

@@ -197,3 +197,30 @@ def test_the_generated_contract_names_the_same_columns(contract):
     for name in ("barrier_state", "direction", "fuel_effect", "gamma_bucket"):
         assert set(real.column(name).domain) == set(contract.column(name).domain)
     assert len(datasets.feature_columns(real)) == 44
+
+
+def test_a_loaded_table_is_held_by_the_systems_allocator(tmp_path, small, contract):
+    ordered = small.sort_by([(name, "ascending") for name in datasets.KEY])
+    ml_worlds.commit_gold(tmp_path, ordered)
+    before = pa.default_memory_pool().backend_name
+    held = pa.system_memory_pool().bytes_allocated()
+    loaded = datasets.load(tmp_path, ml_worlds.VERSION, contract)
+    assert pa.system_memory_pool().bytes_allocated() - held > ordered.num_rows * 8 * 40
+    assert loaded.table.select(ordered.column_names).equals(ordered)
+    assert pa.default_memory_pool().backend_name == before
+    partition = tmp_path / "lake" / datasets.folder(ml_worlds.VERSION) / "date=2025-10-06"
+    (partition / "data.parquet").write_bytes(b"")
+    with pytest.raises(pa.ArrowInvalid):
+        datasets.load(tmp_path, ml_worlds.VERSION, contract)
+    assert pa.default_memory_pool().backend_name == before
+
+
+def test_a_label_of_many_values_is_no_copy_of_an_input_of_few(contract):
+    """Nor the other way round: what both hold has to be the same."""
+    table = ml_worlds.gold(sessions=13, touches=60, planted=False)
+    few = pa.array(np.arange(table.num_rows) % 4 / 4)
+    for feature, label in (("tape_imbalance", "strength_signed"), ("tape_velocity", "time_to_threshold_2")):
+        datasets.check(put(table, label, few), contract)
+        datasets.check(put(table, feature, few), contract)
+        with pytest.raises(LeakError, match=f"{feature} repeated the label {label}"):
+            datasets.check(put(put(table, feature, few), label, pc.subtract(1, few)), contract)
