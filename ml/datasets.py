@@ -362,15 +362,15 @@ def refuse_copied_labels(table: pa.Table, contract: Contract) -> None:
     if table.num_rows < LEAK_MIN_ROWS:
         return
     labels = sorted(LABEL_COLUMNS & set(table.column_names))
-    codes_of = functools.cache(lambda name: _few_codes(table[name]))
+    label_codes = functools.cache(lambda name: _few_codes(table[name]))
     for column in feature_columns(contract):
-        codes = codes_of(column.name)
+        codes = _few_codes(table[column.name])
         for name in labels:
             # One of many values can be no copy of one of few, and comparing the first rows says so.
             copied = (
                 _equal(table[column.name], table[name])
                 if codes is None
-                else _names_classes(codes, codes_of(name))
+                else _names_classes(codes, label_codes(name))
             )
             if copied:
                 raise LeakError(
