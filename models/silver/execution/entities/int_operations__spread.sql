@@ -1,19 +1,32 @@
 with
 
-records as (
+-- The operations of a date are few beside those of all dates before it: a join looks these up among those, and history
+-- is read once. Straight from the dataset: as a step of its own DuckDB would keep all dates in memory.
+on_date as (
 
     select
         date,
         client_id,
         operation_id
     from {{ ref('int_operations__records') }}
+    where {{ is_built_date('date') }}
 
 ),
 
-on_date as (
+earlier as (
 
-    select * from records
-    where {{ is_built_date('date') }}
+    select
+        on_date.date,
+        on_date.client_id,
+        on_date.operation_id,
+        min(records.date) as home_date
+    from on_date
+    inner join {{ ref('int_operations__records') }} as records
+        on
+        on_date.client_id = records.client_id
+        and on_date.operation_id = records.operation_id
+        and on_date.date > records.date
+    group by on_date.date, on_date.client_id, on_date.operation_id
 
 )
 
@@ -22,10 +35,10 @@ select
     on_date.date,
     on_date.client_id,
     on_date.operation_id,
-    min(records.date) as home_date
+    coalesce(earlier.home_date, on_date.date) as home_date
 from on_date
-inner join records
-    on on_date.client_id = records.client_id
-    and on_date.operation_id = records.operation_id
-    and on_date.date >= records.date
-group by on_date.date, on_date.client_id, on_date.operation_id
+left join earlier
+    on
+    on_date.date = earlier.date
+    and on_date.client_id = earlier.client_id
+    and on_date.operation_id = earlier.operation_id

@@ -1,6 +1,7 @@
 with
 
--- Straight from the dataset: as a step of its own DuckDB would keep all dates in memory to read them three times.
+-- The orders of a date are few beside those of all dates before it: a join looks these up among those, and history is
+-- read once. Straight from the dataset: as a step of its own DuckDB would keep all dates in memory.
 on_date as (
 
     select * from {{ ref('int_orders__records') }}
@@ -20,48 +21,73 @@ keys as (
 
 ),
 
-spread_keys as (
+-- Orders of a date that an earlier date holds too.
+earlier as (
 
-    select distinct
-        keys.date,
-        keys.client_id,
-        keys.symbol,
-        keys.order_id
+    select
+        keys.date as met_on,
+        records.*
     from keys
     inner join {{ ref('int_orders__records') }} as records
-        on keys.client_id = records.client_id
+        on
+        keys.client_id = records.client_id
         and keys.symbol = records.symbol
         and keys.order_id = records.order_id
         and keys.date > records.date
+
+),
+
+met_again as (
+
+    select distinct
+        met_on,
+        client_id,
+        symbol,
+        order_id
+    from earlier
+
+),
+
+histories as (
+
+    select * from earlier
+
+    union all
+
+    select
+        on_date.date as met_on,
+        on_date.*
+    from on_date
+    inner join met_again
+        on
+        on_date.date = met_again.met_on
+        and on_date.client_id = met_again.client_id
+        and on_date.symbol = met_again.symbol
+        and on_date.order_id = met_again.order_id
 
 )
 
 select
     -- keys
-    spread_keys.date,
-    records.date as record_date,
-    records.client_id,
-    records.symbol,
-    records.order_id,
-    records.account_type,
+    met_on as date,
+    date as record_date,
+    client_id,
+    symbol,
+    order_id,
+    account_type,
 
     -- the operation
-    records.operation_id,
-    records.linked_at,
-    records.linked_by,
+    operation_id,
+    linked_at,
+    linked_by,
 
     -- what the ledger says was filled
-    records.filled_rank,
-    records.filled_quantity,
-    records.filled_at,
-    records.filled_by,
+    filled_rank,
+    filled_quantity,
+    filled_at,
+    filled_by,
 
     -- flags
-    records.is_in_ledger,
-    records.has_own_fill
-from spread_keys
-inner join {{ ref('int_orders__records') }} as records
-    on spread_keys.client_id = records.client_id
-    and spread_keys.symbol = records.symbol
-    and spread_keys.order_id = records.order_id
-    and spread_keys.date >= records.date
+    is_in_ledger,
+    has_own_fill
+from histories

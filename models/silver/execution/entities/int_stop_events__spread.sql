@@ -1,39 +1,73 @@
 with
 
--- Tokens of a date that an earlier date holds too, of the same tenant or of another one. Straight from the dataset:
--- as a step of its own DuckDB would keep all dates in memory to read them three times.
+-- The tokens of a date are few beside those of all dates before it: a join looks these up among those, and history is
+-- read once. Straight from the dataset: as a step of its own DuckDB would keep all dates in memory.
+on_date as (
+
+    select distinct
+        date,
+        execution_token,
+        tenant_scope
+    from {{ ref('int_stop_events__tokens') }}
+    where {{ is_built_date('date') }}
+
+),
+
+-- Tokens of a date that an earlier date holds too, of the same tenant or of another one.
+earlier as (
+
+    select
+        on_date.date as met_on,
+        tokens.*
+    from on_date
+    inner join {{ ref('int_stop_events__tokens') }} as tokens
+        on
+        on_date.execution_token = tokens.execution_token and on_date.tenant_scope = tokens.tenant_scope
+        and on_date.date > tokens.date
+
+),
+
 met_again as (
 
     select distinct
-        latest.date,
-        latest.execution_token,
-        latest.tenant_scope
-    from {{ ref('int_stop_events__tokens') }} as latest
-    inner join {{ ref('int_stop_events__tokens') }} as earlier
+        met_on as date,
+        execution_token,
+        tenant_scope
+    from earlier
+
+),
+
+parts as (
+
+    select * from earlier
+
+    union all
+
+    select
+        met_again.date as met_on,
+        tokens.*
+    from met_again
+    inner join {{ ref('int_stop_events__tokens') }} as tokens
         on
-        latest.execution_token = earlier.execution_token and latest.tenant_scope = earlier.tenant_scope
-        and latest.date > earlier.date
-    where {{ is_built_date('latest.date') }}
+        met_again.date = tokens.date and met_again.execution_token = tokens.execution_token
+        and met_again.tenant_scope = tokens.tenant_scope
+    where {{ is_built_date('tokens.date') }}
 
 ),
 
 histories as (
 
     select
-        met_again.date,
-        tokens.client_id,
-        tokens.execution_token,
-        tokens.tenant_scope,
-        tokens.date as event_date,
-        tokens.home_date as own_home_date,
-        tokens.first_occurred_at,
-        {{ sequence_key('tokens.first_event_seq', 'tokens.first_sequence_at') }} as first_sequence_key,
-        tokens.has_null_seq
-    from met_again
-    inner join {{ ref('int_stop_events__tokens') }} as tokens
-        on
-        met_again.execution_token = tokens.execution_token and met_again.tenant_scope = tokens.tenant_scope
-        and met_again.date >= tokens.date
+        met_on as date,
+        client_id,
+        execution_token,
+        tenant_scope,
+        date as event_date,
+        home_date as own_home_date,
+        first_occurred_at,
+        {{ sequence_key('first_event_seq', 'first_sequence_at') }} as first_sequence_key,
+        has_null_seq
+    from parts
 
 ),
 
