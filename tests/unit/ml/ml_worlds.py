@@ -175,9 +175,9 @@ def _open_ns(day: str) -> int:
     return (np.datetime64(f"{day}T{'13' if summer else '14'}:30", "ns")).astype(np.int64).item()
 
 
-def commit_gold(root: Path, table: pa.Table) -> None:
-    """Commit ``table`` as the gold training table of v1.0, one partition for each session."""
-    dataset = root / "lake" / datasets.folder(VERSION)
+def commit_gold(root: Path, table: pa.Table, version: str = VERSION) -> None:
+    """Commit ``table`` as the gold training table of a version, one partition for each session."""
+    dataset = root / "lake" / datasets.folder(version)
     stage = root / "lake" / "_stage"
     stage.mkdir(parents=True, exist_ok=True)
     for day in sorted(set(datasets.session_dates(table).tolist())):

@@ -58,25 +58,27 @@ def put(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, values)
 
 
-def landed(root: Path, table: pa.Table) -> None:
+def landed(root: Path, table: pa.Table, version: str = VERSION) -> None:
     """A built, tested, released and audited version over ``table``."""
-    ml_worlds.commit_gold(root, table)
-    for partition in commits.read_partitions(root / "lake" / datasets.folder(VERSION)).values():
+    ml_worlds.commit_gold(root, table, version)
+    for partition in commits.read_partitions(root / "lake" / datasets.folder(version)).values():
         commits.mark(partition, True, None, "20251216T200000Z_build_000000")
-    silver_worlds.put_version(root, VERSION, {"tape_velocity": [1.0, 2.0]})
-    metadata = root / "lake" / "silver" / "features" / VERSION / "_metadata"
+    silver_worlds.put_version(root, version, {"tape_velocity": [1.0, 2.0]})
+    metadata = root / "lake" / "silver" / "features" / version / "_metadata"
     atomic.write_json(metadata / "release.json", {"datasets": {}})
-    audited(root)
+    audited(root, version=version)
 
 
-def audited(root: Path, passed: bool = True, told: str = "no row of 100 changed") -> None:
-    digest = experiments.silver_manifest(root, VERSION)["digests"]["build"]
+def audited(
+    root: Path, passed: bool = True, told: str = "no row of 100 changed", version: str = VERSION
+) -> None:
+    digest = experiments.silver_manifest(root, version)["digests"]["build"]
     record = {
-        "version": VERSION, "build_digest": digest, "passed": passed, "told": told, "session_date": "2025-12-15",
+        "version": version, "build_digest": digest, "passed": passed, "told": told, "session_date": "2025-12-15",
         "asof_ns": 1_766_000_000_000_000_000, "rows": 100, "audited_at": "2025-12-24T00:00:00Z",
     }  # fmt: skip
     contracts.check(record, "audit", "audit")
-    atomic.write_json(audit.audit_path(root, VERSION, digest), record)
+    atomic.write_json(audit.audit_path(root, version, digest), record)
 
 
 def trained(root: Path, name: str, replace: bool = False, **changes: object) -> None:
