@@ -7,7 +7,7 @@ comes next finishes what a crash left undone. Source: spec/market.md 13.1, 14.8;
 import hashlib
 import io
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ GOLD = "lake/gold/training"
 VERSIONS = f"{GOLD}/versions/signals_production"
 PRODUCTION = "ml/production/boosted_trees"
 RETRIEVAL = "ml/production/retrieval_index.joblib"
-INDEX = "retrieval_index.joblib"
-"""Beside a version's table: made again by later code it needn't come out with the bytes that served."""
+INDEX, MODELS = "retrieval_index.joblib", "models"
+"""Beside a version's table: made again by later code they needn't come out with the bytes that served."""
 
 
 def write_version(
@@ -41,10 +41,11 @@ def write_version(
     judged: Sequence[Gate],
     now: dict,
     notes: str,
+    models: Mapping[str, bytes],
 ) -> dict[str, Any]:
     """``versions/signals_production/v=<n>``, whole, checked by reading it again; returns its manifest.
 
-    What a crash left there is of no promotion, and goes.
+    ``models`` are the bytes of its production copies, by name. What a crash left there is of no promotion, and goes.
     """
     folder = root / VERSIONS / f"v={number}"
     staged = stage_dir(root) / f"signals_production-v={number}"
@@ -67,6 +68,9 @@ def write_version(
     atomic.write_bytes(
         staged / INDEX, _retrieval_index(table, inputs["training"]["stages"], inputs["features"])
     )
+    atomic.make_dirs(staged / MODELS)
+    for name, content in models.items():
+        atomic.write_bytes(staged / MODELS / name, content)
     atomic.fsync_dir(staged)
     atomic.make_dirs(folder.parent)
     atomic.replace(staged, folder)
@@ -117,16 +121,7 @@ def require_whole(root: Path, content: dict) -> None:
     """
     serving = {m["model_id"]: m for m in content["models"]}
     for model_id in content["aliases"][CHAMPION].values():
-        entry = serving[model_id]
-        artifact = Artifact(**entry["production"])
-        if _holds(root / artifact.path, artifact.sha256):
-            continue
-        data = production_copy(root, entry["experiment_id"], entry["head"], entry["stage"])
-        if hashlib.sha256(data).hexdigest() != artifact.sha256:
-            raise registry.AlteredModel(
-                f"{entry['experiment_id']}/model.joblib doesn't give the registered file of {model_id} any more; "
-                "put the experiment back as it was"
-            )
+        registered_copy(root, content, serving[model_id])
     number = content["dataset"]["dataset_version"]
     promotion = next(p for p in content["promotions"] if p["dataset_version"] == number)
     place = f"{VERSIONS}/v={number}"
@@ -156,8 +151,7 @@ def finish(root: Path) -> None:
         artifact = Artifact(**entry["production"])
         kept.add(root / artifact.path)
         if not _holds(root / artifact.path, artifact.sha256):
-            data = production_copy(root, entry["experiment_id"], entry["head"], entry["stage"])
-            atomic.write_bytes(root / artifact.path, data)
+            atomic.write_bytes(root / artifact.path, registered_copy(root, now, entry))
     half_written = [
         p for folder in (PRODUCTION, GOLD, "ml/production") for p in (root / folder).glob("._tmp-*")
     ]
@@ -207,6 +201,32 @@ def production_copy(root: Path, experiment: str, head: str, stage: str) -> bytes
         buffer,
     )
     return buffer.getvalue()
+
+
+def registered_copy(root: Path, content: dict, entry: dict) -> bytes:
+    """The production file of a model that served, as ``content``, a registry, says its bytes are.
+
+    It is looked for in its place and beside the tables that it served with; where lakes of before kept none, it is made
+    out of the experiment again. Raises AlteredModel when no way leads to the registered bytes.
+    """
+    model_id, artifact = entry["model_id"], Artifact(**entry["production"])
+    place = root / artifact.path
+    served = [p["dataset_version"] for p in content["promotions"] if model_id in p["champions"].values()]
+    kept = [place, *(root / VERSIONS / f"v={n}" / MODELS / place.name for n in served)]
+    for file in kept:
+        if file.is_file() and _sha256(data := file.read_bytes()) == artifact.sha256:
+            return data
+    data = production_copy(root, entry["experiment_id"], entry["head"], entry["stage"])
+    if _sha256(data) != artifact.sha256:
+        raise registry.AlteredModel(
+            f"{kept[-1].relative_to(root)} is missing or not the registered file of {model_id} any more, and "
+            f"{entry['experiment_id']}/model.joblib doesn't give it; put one of them back as it was"
+        )
+    return data
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _retrieval_index(table: pa.Table, stages: Sequence[str], features: Sequence[str]) -> bytes:

@@ -22,6 +22,7 @@ from ml.registration import (
     artifact_sha256,
     head_set,
     moved,
+    production_files,
     switched,
     with_challenger,
     with_champion,
@@ -146,7 +147,8 @@ def promote(
             return _of_challenger(_told(root, now, "challenges", judged), now)
         number = max((p["dataset_version"] for p in now["promotions"]), default=0) + 1
         on_step("writing the table")
-        manifest = write_version(root, number, table, stored, judged, now, notes)
+        files = production_files(root, now, stored)
+        manifest = write_version(root, number, table, stored, judged, now, notes, files)
         on_step("switching")
         registry.write(root, with_champion(root, now, number, stored, manifest, verdict, notes))
         on_step("placing")

@@ -10,7 +10,7 @@ from typing import Any
 from lake import atomic, runs
 from lake.commits import now_utc
 from ml import challenge, experiments
-from ml.placing import INDEX, PRODUCTION, RETRIEVAL, VERSIONS, production_copy
+from ml.placing import INDEX, MODELS, PRODUCTION, RETRIEVAL, VERSIONS, production_copy, registered_copy
 from ml.registry import CHALLENGER, CHAMPION
 
 PRIMARY_STAGE = "touch"
@@ -81,9 +81,7 @@ def _entries(
     name = stored.path.name
     entries = {m["model_id"]: m for m in now["models"]}
     mine = {}
-    for result in stored.metrics["results"]:
-        if result["skipped"] or result["final_skipped"]:
-            continue
+    for result in _final(stored):
         entry = _entry(root, stored, published, result, comparison, at)
         before = entries.get(entry["model_id"])
         if before is not None:
@@ -94,12 +92,41 @@ def _entries(
                     "train under a name of its own"
                 )
             if published is None and served:
-                entry |= {k: before[k] for k in ("dataset_version", "dataset_digest")}
+                entry |= {k: before[k] for k in ("dataset_version", "dataset_digest", "production")}
         entries[entry["model_id"]] = entry
         mine[head_set(result["head"], result["stage"])] = entry["model_id"]
     if not mine:
         raise experiments.ExperimentError(f"{name} has no final model, expected at least one head; train it")
     return [entries[m] for m in sorted(entries)], mine
+
+
+def production_files(root: Path, now: dict, stored: experiments.Stored) -> dict[str, bytes]:
+    """The production copies of an experiment by name: of a model that served, the very bytes that did."""
+    served = {m for p in now["promotions"] for m in p["champions"].values()}
+    before = {m["model_id"]: m for m in now["models"] if m["model_id"] in served}
+    files = {}
+    for result in _final(stored):
+        known = before.get(_model_id(stored, result))
+        files[_file_name(stored, result)] = (
+            registered_copy(root, now, known)
+            if known and known["artifact"]["sha256"] == artifact_sha256(stored)
+            else production_copy(root, stored.path.name, result["head"], result["stage"])
+        )
+    return files
+
+
+def _final(stored: experiments.Stored) -> list[dict]:
+    """The results of heads that have a model to serve."""
+    return [r for r in stored.metrics["results"] if not r["skipped"] and not r["final_skipped"]]
+
+
+def _model_id(stored: experiments.Stored, result: dict) -> str:
+    return f"{experiments.parse_name(stored.path.name)}_{head_set(result['head'], result['stage'])}"
+
+
+def _file_name(stored: experiments.Stored, result: dict) -> str:
+    ablation = stored.config["inputs"]["training"]["ablation"]
+    return f"{head_set(result['head'], result['stage'])}_{ablation}.joblib"
 
 
 def _comparison(now: dict, verdict: challenge.Verdict | None, at: str) -> dict[str, Any] | None:
@@ -157,14 +184,16 @@ def _entry(
     one.
     """
     inputs = stored.config["inputs"]
-    name = head_set(result["head"], result["stage"])
-    place = f"{PRODUCTION}/{name}_{inputs['training']['ablation']}.joblib"
-    data = production_copy(root, stored.path.name, result["head"], result["stage"])
     number, digest = published or (None, inputs["dataset_digest"])
+    file = _file_name(stored, result)
+    if published:
+        copy = (root / VERSIONS / f"v={number}" / MODELS / file).read_bytes()
+    else:
+        copy = production_copy(root, stored.path.name, result["head"], result["stage"])
     chosen = next((c for c in stored.metrics["components"] if c["stage"] == result["stage"]), None)
     pooled = result["pooled"]
     return {
-        "model_id": f"{experiments.parse_name(stored.path.name)}_{name}",
+        "model_id": _model_id(stored, result),
         "experiment_id": stored.path.name,
         "head": result["head"],
         "stage": result["stage"],
@@ -188,7 +217,11 @@ def _entry(
         "components": chosen and {k: chosen[k] for k in ("use_knn", "use_gate", "calibration")},
         "null_check": None,
         "artifact": {**stored.metrics["artifact"]},
-        "production": {"path": place, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)},
+        "production": {
+            "path": f"{PRODUCTION}/{file}",
+            "sha256": hashlib.sha256(copy).hexdigest(),
+            "bytes": len(copy),
+        },
         "git_commit": runs.git_commit(),
         "created_at": at,
         "status": "candidate",

@@ -82,7 +82,7 @@ LAYOUT = [
     r"lake/_stage/empty/[a-z0-9_]+/([a-z_]+=0/)*date=1970-01-01/(hour=00/)?empty\.parquet",
     r"ml/experiments/exp\d{3,}_[a-z0-9_]+/model\.joblib",
     r"(ml/production|lake/gold/training/versions/signals_production/v=\d+)/retrieval_index\.joblib",
-    r"ml/production/boosted_trees/[a-z0-9_]+\.joblib",
+    r"(ml/production/boosted_trees|lake/gold/training/versions/signals_production/v=\d+/models)/[a-z0-9_]+\.joblib",
     r"lake/gold/training/(versions/signals_production/v=\d+/data|signals_production)\.parquet",
     r"ml/experiments/\._lock-exp\d{3,}",
     r"lake\.duckdb",

@@ -132,6 +132,55 @@ def test_code_that_makes_another_index_today_doesn_t_stop_a_rollback(
     assert tree(root) == first
 
 
+def test_a_pickle_of_another_release_doesn_t_stop_a_rollback(
+    root: Path, judged_already: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What served is kept, and copied: the experiment needn't give its bytes again, nor be there."""
+    promote(root, ONE)
+    first, told = tree(root), {m["model_id"]: m["production"] for m in registry.read(root)["models"]}
+    written = placing.joblib.dump
+    monkeypatch.setattr(placing.joblib, "dump", lambda value, file: written({**value, "release": 2}, file))
+    promote(root, TWO)
+    second = tree(root)
+    shutil.move(root / "ml" / "experiments" / ONE, root / "away")
+    assert promotion.rollback(root).experiment == ONE
+    assert tree(root) == first
+    shutil.move(root / "away", root / "ml" / "experiments" / ONE)
+    promotion.rollback(root, 2)
+    assert tree(root) == second
+    # As a challenger and as a champion again it is the file that served, too.
+    promote(root, ONE, alias="challenger")
+    promote(root, ONE)
+    now = {m["model_id"]: m["production"] for m in registry.read(root)["models"]}
+    assert {k: now[k] for k in told} == told
+    assert {k: v for k, v in tree(root).items() if k in first and "_mechanics" in k} == {
+        k: v for k, v in first.items() if "_mechanics" in k
+    }
+
+
+def test_a_kept_model_that_was_altered_is_not_placed(
+    root: Path, judged_already: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote(root, ONE)
+    first = tree(root)
+    promote(root, TWO)
+    before, serving = registry.read(root), tree(root)
+    (kept, *_) = sorted((root / placing.VERSIONS / "v=1" / placing.MODELS).iterdir())
+    kept.write_bytes(kept.read_bytes()[:-1])
+    remade = placing.production_copy
+    monkeypatch.setattr(placing, "production_copy", lambda *asked: remade(*asked) + b"2")
+    with pytest.raises(
+        registry.AlteredModel, match=f"v=1/models/{kept.name} is missing or not the registered"
+    ):
+        promotion.rollback(root)
+    assert (registry.read(root), tree(root)) == (before, serving)
+    # A lake in which none was kept yet: the experiment gives the registered bytes, or nothing is switched.
+    monkeypatch.setattr(placing, "production_copy", remade)
+    shutil.rmtree(kept.parent)
+    promotion.rollback(root)
+    assert tree(root) == first
+
+
 def test_what_can_not_be_placed_is_not_switched_to(root: Path, judged_already: None) -> None:
     promote(root, ONE)
     promote(root, TWO)
