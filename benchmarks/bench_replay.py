@@ -85,7 +85,7 @@ def rivals(folder: Path) -> dict[str, float]:
         out = folder / f"{name}.parquet"
         done = _json_of("-m", f"benchmarks.rivals.replay_with_{name}", str(root), str(out))
         if unequal := replay_columns.differences(folder / "tickhouse.parquet", out):
-            raise ValueError(f"{unequal} executions by {name} differed from ours, expected none")
+            raise ValueError(f"executions by {name} differed from ours in {unequal}, expected in nothing")
         found |= {f"{name}_cpu_s": done["cpu_s"], f"{name}_peak_mb": done["peak_mb"]}
     return found
 

@@ -31,9 +31,9 @@ def main(root: str, out: str) -> None:
     for name in STEPS:
         con.execute(f"create table silver.{name} as {(compiled / f'{name}.sql').read_text()}")
     fold = (compiled / "int_stop_executions__folded.sql").read_text()
-    accepted = f"select {', '.join(GIVES)} from ({fold}\n) where len(failed_rules) = 0"
+    folded = f"select {', '.join(GIVES)} from ({fold}\n)"
     con.execute(
-        f"copy ({accepted} order by client_id, execution_token) "
+        f"copy ({folded} order by client_id, execution_token) "
         f"to '{out}' (format parquet, compression zstd, compression_level 3)"
     )
 
