@@ -90,8 +90,7 @@ class Plugin(BasePlugin):
 
     def _op_register(self, job: dict) -> None:
         """SQL that makes every view of the lake again: run first, as ``lake.duckdb`` may be new or behind."""
-        # What dbt has parsed lives as long as the process: without this each full collection would walk it once more.
-        gc.freeze()
+        _freeze()
         self.run = _Run(runs.new_run_id(job["command"].replace("-", "")), commits.now_utc())
         self._release_all()
         graph = job["graph"]
@@ -495,6 +494,15 @@ class Plugin(BasePlugin):
     def _release_all(self) -> None:
         while self.locks:
             self.locks.popitem()[1].release()
+
+
+def _freeze() -> None:
+    """The collector leaves alone what dbt has parsed: each full collection of a run would walk it once more. What the
+    run before this one left in the same process is let go."""
+    if gc.get_freeze_count():
+        gc.unfreeze()
+        gc.collect()
+    gc.freeze()
 
 
 def _macros() -> dict:
