@@ -6,8 +6,11 @@
 {%- endmacro %}
 
 {% macro duckdb__is_provisional_window(source, column) -%}
-coalesce(
-  list_contains(getvariable('provisional_{{ source }}')::varchar[], strftime(timezone('UTC', {{ column }}), '%Y-%m-%dT%H')),
-  false
-)
+case
+  when len(getvariable('provisional_{{ source }}')::varchar[]) > 0 then coalesce(
+    list_contains(getvariable('provisional_{{ source }}')::varchar[], strftime(timezone('UTC', {{ column }}), '%Y-%m-%dT%H')),
+    false
+  )
+  else false
+end
 {%- endmacro %}

@@ -62,7 +62,10 @@ array_sort(collect_list({{ value }}))
 {%- endmacro %}
 
 {% macro duckdb__is_gap_free(numbers) -%}
-coalesce(list_last({{ numbers }}) = list_unique({{ numbers }}), true)
+case
+    when {{ numbers }} = range(1, len({{ numbers }}) + 1) then true
+    else coalesce(list_last({{ numbers }}) = list_unique({{ numbers }}), true)
+end
 {%- endmacro %}
 
 {% macro default__is_gap_free(numbers) -%}

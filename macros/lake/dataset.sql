@@ -82,7 +82,9 @@ copy (
   order by {% for k in job.key %}"{{ k }}"{{ ', ' if not loop.last }}{% endfor %}
   {%- endif %}
 ) to '{{ step.stage | replace("'", "''") }}' (
-  format parquet, compression zstd, compression_level 3, parquet_version v2, row_group_size 122880,
+  {# with path keys it is split into the files of its keys, and those are compressed -#}
+  format parquet, {% if (config.get('meta') or {}).get('path_keys') %}compression uncompressed{% else %}compression zstd, compression_level 3{% endif %},
+  parquet_version v2, row_group_size 122880,
   kv_metadata { {%- for k, v in step.kv.items() %}{{ k }}: '{{ v }}'{{ ', ' if not loop.last }}{% endfor -%} }
 )
 {%- endmacro %}

@@ -1,8 +1,9 @@
 """Macros of the execution domain against the vectors of spec/execution.md 2.4 and against Python."""
 
 import json
+import random
 import uuid
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 
 import duckdb
 import pytest
@@ -75,3 +76,46 @@ def test_json_is_lifted_in_one_parse():
     assert value(sql, p='{"fills": "none"}')["fills"] is None
     assert value(macro("json_text", "$p", "age"), p=json.dumps(payload)) == "30"
     assert value(macro("json_text", "$p", "nothing"), p=json.dumps(payload)) is None
+
+
+def test_rounded_money_is_exact_and_rounds_halves_away_from_zero():
+    units = [0, 1, 49_999_999, 50_000_000, 50_000_001, 10**8 - 1, 10**8, 150_000_000, 10**16 - 50_000_000]
+    draw = random.Random(7)  # noqa: S311 (numbers of a test)
+    units += [draw.randrange(10 ** draw.randrange(1, 33)) for _ in range(3_000)]
+    units += [n // 10**8 * 10**8 + 50_000_000 for n in units]  # ties
+    exact = [Decimal(sign * n).scaleb(-16) for n in units for sign in (1, -1)]
+    made = duckdb.execute(
+        f"select {macro('rounded_money', 'exact', 'cast(exact as double)')}"
+        " from (select cast(unnest($texts) as decimal(38, 16)) as exact)",
+        {"texts": [f"{n:f}" for n in exact]},
+    ).fetchall()
+    with localcontext(prec=60):
+        wanted = [
+            n.quantize(Decimal("1e-8"), ROUND_HALF_UP) if abs(n) <= 999_999_999_999 else None for n in exact
+        ]
+    assert [row[0] for row in made] == wanted
+    assert value(macro("rounded_money", "cast(null as decimal(38, 16))", "cast(null as double)")) is None
+
+
+def test_the_time_in_a_sequence_key_is_found_with_and_without_its_number():
+    at = "timestamptz '2024-12-01 10:00:00.000001+00'"
+    for number in ("7", "9223372036854775807"):
+        key = macro("sequence_key", number, at)
+        assert value(f"{macro('sequence_key_time', key)} = {at}")
+        assert value(f"{macro('sequence_key_time', key, number)} = {at}")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "is_gap_free"),
+    [
+        ("[1, 2, 3]", True),
+        ("[1, 1, 2]", True),
+        ("[1, 3]", False),
+        ("[1, 1, 3]", False),
+        ("[2]", False),
+        ("[]", True),
+        ("cast(null as bigint[])", True),
+    ],
+)
+def test_a_list_of_numbers_from_one_on_without_a_hole(numbers, is_gap_free):
+    assert value(macro("is_gap_free", numbers)) is is_gap_free

@@ -18,7 +18,8 @@ by_token as (
         count(event_seq) < count(*) as has_null_seq,
         min(occurred_at) as first_occurred_at,
         min(event_seq) as first_event_seq,
-        {{ sequence_key_time('min(' ~ sequence_key('event_seq', 'occurred_at') ~ ')') }} as first_sequence_at,
+        {{ sequence_key_time('min(' ~ sequence_key('event_seq', 'occurred_at') ~ ')', 'min(event_seq)') }}
+            as first_sequence_at,
         min(case when state_event = 'TRIGGERED' then event_seq end) as first_trigger,
         min(case when state_event = 'SUBMITTED' then event_seq end) as first_submit,
         min(case when state_event in ('FAILED', 'BLOCKED') then event_seq end) as first_end,

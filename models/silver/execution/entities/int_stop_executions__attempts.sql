@@ -6,23 +6,26 @@ executions as (
         date,
         client_id,
         operation_id,
-        execution_token,
-        first_event_at,
         stream_seqs,
-        {{ is_empty_list('failed_rules') }} as is_accepted
+        case
+            when {{ is_empty_list('failed_rules') }}
+                then {{ struct_of({'first_event_at': 'first_event_at', 'execution_token': 'execution_token'}) }}
+        end as accepted
     from {{ ref('int_stop_executions__folded') }}
 
 ),
 
-ranked as (
+-- Structs compare field by field: the latest attempt, at one instant the greater token.
+by_operation as (
 
     select
-        *,
-        row_number() over (
-            partition by date, client_id, operation_id
-            order by is_accepted desc, first_event_at desc, execution_token desc
-        ) as recency
+        date,
+        client_id,
+        operation_id,
+        max(accepted) as last_accepted,
+        {{ together('stream_seqs') }} as stream_seqs
     from executions
+    group by date, client_id, operation_id
 
 )
 
@@ -33,10 +36,9 @@ select
     operation_id,
 
     -- the last accepted attempt
-    max(case when recency = 1 and is_accepted then first_event_at end) as last_attempt_at,
-    max(case when recency = 1 and is_accepted then execution_token end) as last_attempt_token,
+    (last_accepted).first_event_at as last_attempt_at,
+    (last_accepted).execution_token as last_attempt_token,
 
     -- numbers of all
-    {{ together('stream_seqs') }} as stream_seqs
-from ranked
-group by date, client_id, operation_id
+    stream_seqs
+from by_operation

@@ -216,7 +216,8 @@ multiplied as (
 
     select
         *,
-        direction * ({{ exact_product('gain', 'executed_quantity') }}) as exact_pnl
+        direction * ({{ exact_product('gain', 'executed_quantity') }}) as exact_pnl,
+        direction * cast(gain as double) * cast(executed_quantity as double) as near_pnl
     from measured
 
 ),
@@ -228,7 +229,7 @@ priced as (
         {{ percent_points('exact_gap') }} as detection_gap_pct,
         {{ percent_points('exact_slippage') }} as slippage_pct,
         {{ percent_points('exact_cost') }} as slippage_vs_trigger_pct,
-        {{ money('exact_pnl') }} as gross_pnl,
+        {{ rounded_money('exact_pnl', 'near_pnl') }} as gross_pnl,
         direction * (case known_trigger_type when 'STOP_LOSS' then 1 when 'TAKE_PROFIT' then -1 end)
         * (stop_price - entry_price) >= 0 as is_wrong_side,
         -- requested × (1 + 1e-8), exactly

@@ -82,26 +82,19 @@ all_attempts as (
 
 ),
 
-ranked_attempts as (
-
-    select
-        *,
-        row_number() over (
-            partition by client_id, operation_id
-            order by last_attempt_at desc nulls last, last_attempt_token desc nulls last
-        ) as recency
-    from all_attempts
-
-),
-
 operations as (
 
     select
         client_id,
         operation_id,
-        max(case when recency = 1 then last_attempt_token end) as current_token,
+        max(
+            case
+                when last_attempt_token is not null
+                    then {{ struct_of({'at': 'last_attempt_at', 'execution_token': 'last_attempt_token'}) }}
+            end
+        ) as latest,
         {{ together('stream_seqs') }} as stream_seqs
-    from ranked_attempts
+    from all_attempts
     group by client_id, operation_id
 
 ),
@@ -208,6 +201,22 @@ converted_fees as (
     from converted
     group by date, client_id, execution_token
 
+),
+
+fees as (
+
+    select
+        own_fees.date,
+        own_fees.client_id,
+        own_fees.execution_token,
+        coalesce(own_fees.fee_quote, 0) + coalesce(converted_fees.fee_quote, 0) as fee_quote,
+        own_fees.unpriced_fees + coalesce(converted_fees.unpriced_fees, 0) as unpriced_fees
+    from own_fees
+    left join converted_fees
+        on
+        own_fees.date = converted_fees.date and own_fees.client_id = converted_fees.client_id
+        and own_fees.execution_token = converted_fees.execution_token
+
 )
 
 select
@@ -226,14 +235,16 @@ select
 
     -- measures
     case
-        when own_fees.unpriced_fees + coalesce(converted_fees.unpriced_fees, 0) = 0
-            then {{ money('coalesce(own_fees.fee_quote, 0) + coalesce(converted_fees.fee_quote, 0)') }}
+        when fees.unpriced_fees = 0
+            then {{ rounded_money('fees.fee_quote', 'cast(fees.fee_quote as double)') }}
     end as fee_quote,
 
     -- flags
-    coalesce(own_fees.unpriced_fees + coalesce(converted_fees.unpriced_fees, 0) > 0, false) as is_fee_unpriced,
-    case when {{ is_empty_list('folded.failed_rules') }} then folded.execution_token = operations.current_token end
-        as is_current,
+    coalesce(fees.unpriced_fees > 0, false) as is_fee_unpriced,
+    case
+        when {{ is_empty_list('folded.failed_rules') }}
+            then folded.execution_token = (operations.latest).execution_token
+    end as is_current,
     holes.seq_after_gap,
     not coalesce(origins.is_known, false) as is_operation_unknown,
     case
@@ -256,11 +267,7 @@ left join holes
     on
     folded.date = holes.date and folded.client_id = holes.client_id
     and folded.execution_token = holes.execution_token
-left join own_fees
+left join fees
     on
-    folded.date = own_fees.date and folded.client_id = own_fees.client_id
-    and folded.execution_token = own_fees.execution_token
-left join converted_fees
-    on
-    folded.date = converted_fees.date and folded.client_id = converted_fees.client_id
-    and folded.execution_token = converted_fees.execution_token
+    folded.date = fees.date and folded.client_id = fees.client_id
+    and folded.execution_token = fees.execution_token
