@@ -4,10 +4,12 @@ The laws are held on every dataset that the real project has, found in its manif
 the small one.
 """
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from dbt.adapters.duckdb.environments.local import DuckDBCursorWrapper
 
 from lake import datasets
 from tests.fixtures.bronze import Delivery, at_ns, make_bronze, market_day, print_at, spy_day
@@ -80,13 +82,22 @@ def test_incremental_equals_a_build_from_nothing_in_any_order_of_landing(grown, 
     assert digests(tmp_path, project.datasets()) == digests(root, project.datasets())
 
 
-def test_a_rerun_writes_nothing(grown):
+def test_a_rerun_writes_nothing_and_makes_its_views_by_one_statement(grown, monkeypatch):
     project, root = grown
     before = mtimes(root, project.datasets())
+    said: list[str] = []
+    execute = DuckDBCursorWrapper.execute
+    monkeypatch.setattr(
+        DuckDBCursorWrapper,
+        "execute",
+        lambda self, sql, *rest: (said.append(sql), execute(self, sql, *rest))[1],
+    )
     outcome = project.run(root, "run")
     assert outcome.ok, outcome
     assert outcome.dates() == {}
     assert mtimes(root, project.datasets()) == before
+    (made,) = [sql for sql in said if re.search(r"\b(create|alter|drop|copy)\b.*\bview\b|\bcopy \(", sql)]
+    assert made.count("create or replace view") > len(project.datasets())
 
 
 def test_a_session_delivered_twice_is_read_again_and_changes_nothing(grown, tmp_path):
