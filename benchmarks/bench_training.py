@@ -1,10 +1,12 @@
 """A million rows of fifty features, from Parquet to a trained model, against LightGBM fed the same columns directly.
 
-Ours is the way of an experiment: partitions by their commit records, the table checked for leaks, inputs encoded, one
-booster fitted with early stopping on the last sessions. The other side reads the same Parquet columns with pyarrow and
-hands the Arrow table to LightGBM with the same parameters. Each side runs in processes of its own, in turn.
+Ours is the way of an experiment: partitions by their commit records, the table checked for leaks, a head's rows with
+their sessions, kinds and clusters, a fold's parts purged, one booster fitted with early stopping on the last sessions.
+The other side reads the same Parquet columns with pyarrow and hands the Arrow table to LightGBM with the same
+parameters. Each side runs in processes of its own, in turn, and both have to come to the same trees.
 """
 
+import hashlib
 import json
 import resource
 import statistics
@@ -20,10 +22,12 @@ import pyarrow.parquet as pq
 
 from lake import commits
 from lake.digest import table_digest
-from ml import datasets, fitting, training
+from ml import datasets, fitting, heads, splits, training
 
 ROWS, FEATURES, SESSIONS, ROUNDS = 1_000_000, 50, 40, 100
 VERSION = "v0.1_bench"
+KINDS = np.array(["PM_HIGH", "PM_LOW", "OR_HIGH", "OR_LOW", "SMA_200", "SMA_400", "VWAP", "ROUND"])
+INNER = SESSIONS // 5
 
 
 def contract(features: int) -> datasets.Contract:
@@ -37,6 +41,9 @@ def contract(features: int) -> datasets.Contract:
         ("event_id", "varchar"),
         ("session_date", "date"),
         ("stage", "varchar"),
+        ("level_kind_name", "varchar"),
+        ("direction", "varchar"),
+        ("attempt_cluster_id", "integer"),
     ]
     times = [("asof_ns", "bigint"), ("max_input_ts_ns", "bigint")]
     labels = [
@@ -70,6 +77,9 @@ def make(root: Path, rows: int, features: int) -> None:
                 "observation_id": [f"{number:02d}{i:010d}" for i in range(each)],
                 "event_id": [f"{number:02d}{i // 4:010d}" for i in range(each)],
                 "stage": ["touch"] * each,
+                "level_kind_name": KINDS[rng.integers(0, len(KINDS), each)],
+                "direction": np.array(["UP", "DOWN"])[rng.integers(0, 2, each)],
+                "attempt_cluster_id": (np.arange(each) // 5).astype(np.int32),
                 "asof_ns": asof,
                 "max_input_ts_ns": asof - 1,
                 **{f"f{i:02d}": x[:, i] for i in range(features)},
@@ -99,28 +109,25 @@ def config() -> training.Config:
     return training.Config(max_rounds=ROUNDS, stopping_rounds=ROUNDS)
 
 
-def ours(root: Path, features: int) -> None:
+def ours(root: Path, features: int) -> lgb.Booster:
     loaded = datasets.load(root, VERSION, contract(features))
-    table = loaded.table
     names = [f"f{i:02d}" for i in range(features)]
-    sessions = datasets.session_dates(table)
-    is_inner = sessions >= loaded.sessions[-SESSIONS // 5]
-    y, weight = table["tradeable_2"].to_numpy().astype(np.int64), table["sample_weight"].to_numpy()
-    inputs = datasets.encode(table, names, {})
-    parts = [
-        (datasets.rows_at(inputs, rows), y[rows], weight[rows])
-        for rows in (np.flatnonzero(~is_inner), np.flatnonzero(is_inner))
-    ]
-    fitting.boost(*parts, config(), 1)
+    data = heads.head_data(loaded.stage("touch"), "tradeable_2", names, names[:4], {})
+    days = tuple(loaded.sessions)
+    rows = heads.rows_of(data, splits.Fold(0, days[:-INNER], days[-INNER:], ()))
+    train, inner = (
+        (inputs, y, weight) for inputs, _, y, weight in (data.take(rows.train), data.take(rows.inner))
+    )
+    return fitting.boost(train, inner, config(), 1)
 
 
-def direct(root: Path, features: int) -> None:
+def direct(root: Path, features: int) -> lgb.Booster:
     names = [f"f{i:02d}" for i in range(features)]
     files = sorted((root / "lake" / datasets.folder(VERSION)).glob("date=*/data.parquet"))
     tables = [
         pq.read_table(f, columns=[*names, "tradeable_2", "sample_weight"], partitioning=None) for f in files
     ]
-    train, inner = pa.concat_tables(tables[: -SESSIONS // 5]), pa.concat_tables(tables[-SESSIONS // 5 :])
+    train, inner = pa.concat_tables(tables[:-INNER]), pa.concat_tables(tables[-INNER:])
     params = {**config().boosting, "seed": config().seed, "num_threads": 1, "verbosity": -1}
 
     def dataset(table: pa.Table, reference: lgb.Dataset | None) -> lgb.Dataset:
@@ -128,7 +135,7 @@ def direct(root: Path, features: int) -> None:
         return lgb.Dataset(table.select(names), **labels, reference=reference, params=params)
 
     whole = dataset(train, None)
-    lgb.train(
+    return lgb.train(
         params, whole, num_boost_round=ROUNDS, valid_sets=[dataset(inner, whole)],
         callbacks=[lgb.early_stopping(ROUNDS, verbose=False)],
     )  # fmt: skip
@@ -147,6 +154,8 @@ def bench(scratch: Path, *, rows: int = ROWS, features: int = FEATURES, runs: in
                 capture_output=True, text=True, check=True,
             )  # fmt: skip
             results.append(json.loads(done.stdout))
+    if len(trees := {r.pop("trees") for results in found.values() for r in results}) > 1:
+        raise AssertionError(f"{len(trees)} different models came out, expected the same of both sides")
     median = {
         side: {k: statistics.median(r[k] for r in results) for k in results[0]}
         for side, results in found.items()
@@ -161,9 +170,13 @@ def bench(scratch: Path, *, rows: int = ROWS, features: int = FEATURES, runs: in
 def main() -> None:
     side, root, features = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     started = time.process_time()
-    {"ours": ours, "direct": direct}[side](root, features)
+    booster = {"ours": ours, "direct": direct}[side](root, features)
+    cpu_s = time.process_time() - started
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"cpu_s": time.process_time() - started, "peak_mb": peak_mb}))
+    best = booster.best_iteration if booster.best_iteration > 0 else None
+    trees = booster.model_to_string(num_iteration=best).partition("end of trees")[0]
+    digest = hashlib.sha256(trees.encode()).hexdigest()
+    print(json.dumps({"cpu_s": cpu_s, "peak_mb": peak_mb, "trees": digest}))
 
 
 if __name__ == "__main__":

@@ -245,9 +245,31 @@ def rows_at(table: pa.Table, index: np.ndarray) -> pa.Table:
 
 def session_dates(table: pa.Table) -> np.ndarray:
     """ISO date of each row's session, (rows,) text of ten characters: each session is spelled once."""
-    encoded = pc.dictionary_encode(_days(table).combine_chunks())
+    encoded = _encoded(_days(table))
     names = np.array([day.isoformat() for day in encoded.dictionary.to_pylist()], "U10")
     return names[encoded.indices.to_numpy(zero_copy_only=False)]
+
+
+def session_days(table: pa.Table) -> np.ndarray:
+    """The date of each row's session, (rows,) datetime64[D]: what is compared; `session_dates` is what is shown."""
+    return _days(table).to_numpy()
+
+
+def texts(values: pa.ChunkedArray) -> np.ndarray:
+    """A column of few values as text, (rows,), NULL being ``None`` spelled out: each value is spelled once."""
+    encoded = _encoded(values)
+    return np.asarray(encoded.dictionary.to_pylist(), dtype=str)[
+        encoded.indices.to_numpy(zero_copy_only=False)
+    ]
+
+
+def numbered(table: pa.Table, names: Sequence[str]) -> np.ndarray:
+    """(rows,) int64, equal where rows are equal in all of the columns ``names``, NULL being a value."""
+    whole = np.zeros(table.num_rows, np.int64)
+    for name in names:
+        encoded = _encoded(table[name])
+        whole = whole * max(len(encoded.dictionary), 1) + encoded.indices.to_numpy(zero_copy_only=False)
+    return whole
 
 
 def _days(table: pa.Table) -> pa.ChunkedArray:
@@ -402,10 +424,14 @@ def _few_codes(values: pa.ChunkedArray) -> np.ndarray | None:
 
 def _codes(values: pa.ChunkedArray) -> np.ndarray:
     """Index of each row's value among the distinct ones, NULL being a value."""
-    if pa.types.is_dictionary(values.type):
-        values = pa.chunked_array([values.combine_chunks().dictionary_decode()])
-    encoded = values.combine_chunks().dictionary_encode(null_encoding="encode")
-    return encoded.indices.to_numpy(zero_copy_only=False)
+    return _encoded(values).indices.to_numpy(zero_copy_only=False)
+
+
+def _encoded(values: pa.ChunkedArray) -> pa.DictionaryArray:
+    whole = values.combine_chunks()
+    if pa.types.is_dictionary(whole.type):
+        whole = whole.dictionary_decode()
+    return whole.dictionary_encode(null_encoding="encode")
 
 
 def _equal(a: pa.ChunkedArray, b: pa.ChunkedArray) -> bool:

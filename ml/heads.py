@@ -18,6 +18,7 @@ REACH = {
     for h in HORIZONS_S
 }
 REGRESSION = ("strength",)
+CLUSTER = ("session_date", "level_kind_name", "direction", "attempt_cluster_id")
 ALL_HEADS = ("tradeable_2", "direction", *REGRESSION, *REACH)
 
 
@@ -45,7 +46,8 @@ def target(stage_table: pa.Table, head: str) -> tuple[pa.Table, np.ndarray]:
 
 @dataclass(frozen=True)
 class HeadData:
-    """Rows of one head at one stage; everything (rows,)."""
+    """Rows of one head at one stage; everything (rows,). ``session`` is datetime64[D], ``cluster`` numbers attempt
+    clusters of the table."""
 
     inputs: pa.Table
     level_inputs: pa.Table
@@ -74,23 +76,17 @@ def head_data(
 ) -> HeadData:
     """Inputs and target of ``head`` over the rows of one stage."""
     table, y = target(stage_table, head)
-    session = datasets.session_dates(table)
-    kind, direction = (np.asarray(table[c].to_pylist(), dtype=str) for c in ("level_kind_name", "direction"))
-    attempt = table["attempt_cluster_id"].to_numpy().astype(str)
-    cluster = np.array(
-        ["|".join(key) for key in zip(session, kind, direction, attempt, strict=True)], dtype=str
-    )
     return HeadData(
         inputs=datasets.encode(table, names, dictionaries),
         level_inputs=datasets.encode(table, level_names, dictionaries),
         y=y,
-        weight=table["sample_weight"].to_numpy().astype(float),
-        session=session,
+        weight=table["sample_weight"].to_numpy().astype(float, copy=False),
+        session=datasets.session_days(table),
         asof_ns=table["asof_ns"].to_numpy(),
         label_end_ns=table["label_end_ns"].to_numpy(),
-        cluster=cluster,
-        kind=kind,
-        direction=direction,
+        cluster=datasets.numbered(table, CLUSTER),
+        kind=datasets.texts(table["level_kind_name"]),
+        direction=datasets.texts(table["direction"]),
         is_regression=is_regression(head),
     )
 

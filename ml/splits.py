@@ -122,24 +122,23 @@ def rows(
 ) -> Rows:
     """Rows of each part of ``fold`` after the purge.
 
-    Shapes: all inputs (rows,); ``session_date`` is ISO text, ``cluster`` any key of the attempt cluster.
+    Shapes: all inputs (rows,); ``session_date`` is ISO text or datetime64[D], ``cluster`` any key of the attempt
+            cluster.
     Purge:  a training row whose [asof_ns, label_end_ns] meets the interval of any test row is removed, and
             one of ``train`` that meets an ``inner`` row; both ends count. Whole sessions make this empty;
             it is checked anyway.
     Raises: SplitViolation when rows of one cluster stand in two parts.
     """
     train, inner, test = (
-        np.flatnonzero(np.isin(session_date, part)) for part in (fold.train, fold.inner, fold.test)
+        np.flatnonzero(np.isin(session_date, np.array(part, session_date.dtype)))
+        for part in (fold.train, fold.inner, fold.test)
     )
-    seen: set = set()
-    for part in (train, inner, test):
-        clusters = set(np.unique(cluster[part]).tolist())
-        if both := seen & clusters:
+    for one, other in itertools.combinations((cluster[train], cluster[inner], cluster[test]), 2):
+        if len(both := _common(one, other)):
             raise SplitViolation(
-                f"cluster {min(both)} stood on two sides of fold {fold.number}, expected whole clusters; "
+                f"cluster {both[0]} stood on two sides of fold {fold.number}, expected whole clusters; "
                 "check session_date"
             )
-        seen |= clusters
 
     def clear_of(part: np.ndarray, other: np.ndarray) -> np.ndarray:
         hit = overlaps(asof_ns[part], label_end_ns[part], asof_ns[other], label_end_ns[other])
@@ -150,13 +149,23 @@ def rows(
     return Rows(kept_train, kept_inner, test, len(train) + len(inner) - len(kept_train) - len(kept_inner))
 
 
+def _common(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """What stands in both, ascending; numbers given in order of session lie apart."""
+    nothing = len(one) == 0 or len(other) == 0
+    if nothing or (one.dtype.kind == "i" and (one.max() < other.min() or other.max() < one.min())):
+        return one[:0]
+    return np.intersect1d(one, other)
+
+
 def overlaps(
     start: np.ndarray, end: np.ndarray, other_start: np.ndarray, other_end: np.ndarray
 ) -> np.ndarray:
     """Whether each closed [start, end] meets any closed [other_start, other_end]; (n,) bool. O((n + m) log
     m).
     """
-    if len(other_start) == 0:
+    if len(start) == 0 or len(other_start) == 0:
+        return np.zeros(len(start), dtype=bool)
+    if end.max() < other_start.min() or other_end.max() < start.min():  # as whole sessions mostly are
         return np.zeros(len(start), dtype=bool)
     order = np.argsort(other_start, kind="stable")
     latest_end = np.maximum.accumulate(other_end[order])

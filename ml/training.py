@@ -451,9 +451,10 @@ def _run_fold(
     predictions = fit.predict(data, rows.test)
     report |= {"skipped": None, "rounds": fit.booster.current_iteration()}
     report |= _scores(data, rows.test, predictions)
+    session = data.session[rows.test].astype("U10")
     part = {
-        "session_date": data.session[rows.test],
-        "stratum": np.char.add(np.char.add(data.session[rows.test], "|"), data.kind[rows.test]),
+        "session_date": session,
+        "stratum": np.char.add(np.char.add(session, "|"), data.kind[rows.test]),
         "y": data.y[rows.test],
         "weight": data.weight[rows.test],
         "fold": np.full(len(rows.test), fold.number),

@@ -224,3 +224,26 @@ def test_a_label_of_many_values_is_no_copy_of_an_input_of_few(contract):
         datasets.check(put(table, feature, few), contract)
         with pytest.raises(LeakError, match=f"{feature} repeated the label {label}"):
             datasets.check(put(put(table, feature, few), label, pc.subtract(1, few)), contract)
+
+
+def test_rows_are_numbered_by_what_they_are_equal_in():
+    rng = np.random.default_rng(3)
+    days = np.array(ml_worlds.session_names(3))[np.sort(rng.integers(0, 3, 200))]
+    columns = {
+        "session_date": pa.array(days).cast(pa.date32()),
+        "kind": pa.array(rng.choice(["VWAP", "ROUND", None], 200)),
+        "attempt": pa.array(rng.choice([-1, 4, None], 200), pa.int32()),
+    }
+    table = pa.concat_tables([pa.table(columns).slice(0, 77), pa.table(columns).slice(77)])
+    keys = list(zip(*(table[c].to_pylist() for c in columns), strict=True))
+    found = datasets.numbered(table, [*columns])
+    assert found.dtype == np.int64
+    assert len(set(zip(keys, found.tolist(), strict=True))) == len(set(keys)) == len(set(found.tolist()))
+    assert datasets.session_days(table).astype("U10").tolist() == days.tolist()
+    assert datasets.session_dates(table).tolist() == days.tolist()
+    for kinds in (table["kind"], table["kind"].dictionary_encode()):
+        assert datasets.texts(kinds).tolist() == [str(k) for k in table["kind"].to_pylist()]
+    # The numbers of an earlier session are smaller: whole sessions have none in common.
+    assert all(found[days < d].max() < found[days >= d].min() for d in sorted(set(days))[1:])
+    assert len(datasets.numbered(table.slice(0, 0), [*columns])) == 0
+    assert len(datasets.texts(table["kind"].slice(0, 0))) == 0

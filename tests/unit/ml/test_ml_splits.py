@@ -143,3 +143,23 @@ def test_a_cluster_on_two_sides_is_refused():
     cluster[12] = cluster[3]
     with pytest.raises(splits.SplitViolation, match="cluster c3"):
         splits.rows(fold, session, asof, asof + 10, cluster)
+    numbers = np.arange(13) * 7
+    by_day = session.astype("datetime64[D]")
+    assert splits.rows(fold, by_day, asof, asof + 10, numbers).test.tolist() == [12]
+    numbers[12] = numbers[3]
+    with pytest.raises(splits.SplitViolation, match="cluster 21 stood on two sides"):
+        splits.rows(fold, by_day, asof, asof + 10, numbers)
+
+
+def test_days_choose_the_rows_that_their_names_do():
+    days = session_names(24)
+    rng = np.random.default_rng(0)
+    session = np.array(days)[np.sort(np.concatenate([np.arange(24), rng.integers(0, 24, 300)]))]
+    asof = np.unique(session, return_inverse=True)[1] * 1_000 + rng.integers(0, 900, len(session))
+    end = asof + rng.choice([5, 2_500], len(session))
+    plan, cluster = splits.plan(days), np.arange(len(session))
+    for fold in (*plan.folds, plan.final):
+        named, dated = (splits.rows(fold, s, asof, end, cluster) for s in (session, session.astype("M8[D]")))
+        assert named.purged == dated.purged > 0
+        for part in ("train", "inner", "test"):
+            assert getattr(named, part).tolist() == getattr(dated, part).tolist()
