@@ -1,7 +1,8 @@
 with
 
 -- The operations of a date are few beside those of all dates before it: a join looks these up among those, and of
--- history only the keys are read. Straight from the dataset: as a step of its own DuckDB would keep all dates in memory.
+-- history only the keys are read. Straight from the dataset: as a step of its own DuckDB would keep all of it in
+-- memory.
 on_date as (
 
     select
