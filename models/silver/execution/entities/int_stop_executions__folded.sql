@@ -10,7 +10,7 @@ met_again as (
 ),
 
 -- Most executions are as they should be: trigger, submission and an end, each once and in order, or a lone refusal, all
--- on the date they stand on. Their columns are those of their three events.
+-- on the date they stand on.
 plain_tokens as (
 
     select
@@ -29,127 +29,108 @@ plain_tokens as (
 
 ),
 
-triggers as (
-
-    select * from {{ ref('stg_execution__stop_events') }}
-    where state_event = 'TRIGGERED' and {{ is_built_date('date') }}
-
-),
-
-submissions as (
-
-    select * from {{ ref('stg_execution__stop_events') }}
-    where state_event = 'SUBMITTED' and {{ is_built_date('date') }}
-
-),
-
-ends as (
+events as (
 
     select
         *,
-        state_event = 'EXECUTED' as is_report,
-        greatest(occurred_at, coalesce(ingested_at, occurred_at)) as available_at
+        greatest(occurred_at, coalesce(ingested_at, occurred_at)) as available_at,
+        state_event in ('EXECUTED', 'FAILED', 'BLOCKED') as is_end,
+        state_event = 'EXECUTED' as is_report
     from {{ ref('stg_execution__stop_events') }}
-    where state_event in ('EXECUTED', 'FAILED', 'BLOCKED') and {{ is_built_date('date') }}
+    where {{ is_built_date('date') }}
 
 ),
 
-plain as (
+-- As each state is met once at most, its columns are those of its event. Right for plain executions alone.
+by_token as (
 
     select
-        tokens.date,
-        tokens.client_id,
-        tokens.execution_token,
+        date,
+        client_id,
+        execution_token,
 
         -- the first that is known
         {% for name in [
             'operation_id', 'symbol', 'side', 'trigger_type', 'stop_price', 'trigger_price', 'entry_price',
             'entry_placed_at', 'entry_time', 'quantity', 'source'
         ] %}
-            coalesce(triggers.{{ name }}, submissions.{{ name }}, ends.{{ name }}) as {{ name }},
+            {{ first_known(name, 'event_seq') }} as {{ name }},
         {%- endfor %}
-        coalesce(triggers.strategy_id, submissions.strategy_id, ends.strategy_id) as payload_strategy_id,
+        {{ first_known('strategy_id', 'event_seq') }} as payload_strategy_id,
 
         -- what became of it
-        case
-            when ends.state_event is not null then ends.state_event
-            when submissions.event_id is not null then 'SUBMITTED'
-            else 'PENDING'
-        end as status,
-        triggers.occurred_at as triggered_at,
-        submissions.occurred_at as submitted_at,
-        case when ends.is_report then ends.occurred_at end as executed_at,
-        case when ends.state_event = 'FAILED' then ends.occurred_at end as failed_at,
-        case when ends.state_event = 'BLOCKED' then ends.occurred_at end as blocked_at,
-        case
-            when ends.event_type = 'BLOCKED' then nullif(ends.block_reason, '')
-            when ends.state_event = 'BLOCKED' then ends.event_type
-        end as block_reason,
-        case when ends.is_report then ends.exchange_order_id end as exchange_order_id,
-        case when ends.is_report then {{ money('ends.quantity') }} end as executed_quantity,
-        case when ends.is_report then {{ exact_product('ends.fill_price', 'ends.quantity') }} end as filled_notional,
-        cast(
-            case when ends.is_report and ends.fill_price is not null then ends.quantity end as decimal(38, 8)
-        ) as filled_quantity,
-        coalesce(ends.is_report and ends.is_fill_imputed, false) as is_fill_imputed,
-        case when ends.state_event = 'FAILED' then ends.error_message end as error_message,
-        case when ends.is_report then ends.slippage_pct end as reported_slippage_pct,
-        case
-            when ends.is_report
-                then {{ sorted_or_null(paid_fees(
-                    'ends.commissions', 'ends.fee_asset', 'ends.fee', 'ends.fill_price',
-                    'coalesce(ends.exchange_time, ends.occurred_at)'
-                )) }}
-        end as exit_fees,
+        max(case when is_end then state_event end) as end_state,
+        max(case when state_event = 'TRIGGERED' then occurred_at end) as triggered_at,
+        max(case when state_event = 'SUBMITTED' then occurred_at end) as submitted_at,
+        max(case when is_report then occurred_at end) as executed_at,
+        max(case when state_event = 'FAILED' then occurred_at end) as failed_at,
+        max(case when state_event = 'BLOCKED' then occurred_at end) as blocked_at,
+        max(
+            case
+                when event_type = 'BLOCKED' then nullif(block_reason, '')
+                when state_event = 'BLOCKED' then event_type
+            end
+        ) as block_reason,
+        max(case when is_report then exchange_order_id end) as exchange_order_id,
+        max(case when is_report then quantity end) as report_quantity,
+        max(case when is_report then fill_price end) as report_price,
+        bool_or(is_report and is_fill_imputed) as is_fill_imputed,
+        max(case when state_event = 'FAILED' then error_message end) as error_message,
+        max(case when is_report then slippage_pct end) as reported_slippage_pct,
+        {{ together(
+            'case when is_report then '
+            ~ paid_fees('commissions', 'fee_asset', 'fee', 'fill_price', 'coalesce(exchange_time, occurred_at)') ~ ' end'
+        ) }} as exit_fees,
 
         -- of STOP_TRIGGERED
         {% for name in [
             'stop_price', 'entry_price', 'trigger_price', 'quantity', 'side', 'trigger_type', 'entry_placed_at', 'entry_time'
         ] %}
-            triggers.{{ name }} as trigger_event_{{ name }},
+            max(case when state_event = 'TRIGGERED' then {{ name }} end) as trigger_event_{{ name }},
         {%- endfor %}
-        greatest(triggers.occurred_at, coalesce(triggers.ingested_at, triggers.occurred_at)) as trigger_available_at,
-        ends.available_at as terminal_available_at,
-        triggers.price_age_ms,
-        triggers.spread_bps_at_trigger,
-        triggers.top_depth_quote,
+        {% for name in ['price_age_ms', 'spread_bps_at_trigger', 'top_depth_quote'] %}
+            max(case when state_event = 'TRIGGERED' then {{ name }} end) as {{ name }},
+        {%- endfor %}
+        max(case when state_event = 'TRIGGERED' then available_at end) as trigger_available_at,
+        max(case when is_end then available_at end) as terminal_available_at,
 
         -- lineage
-        case when ends.state_event in ('EXECUTED', 'FAILED') then ends.source end as execution_source,
-        greatest(triggers.retry_count, submissions.retry_count, ends.retry_count) as retry_count,
-        cast(
-            case when triggers.event_id is null then 0 else 1 end
-            + case when submissions.event_id is null then 0 else 1 end
-            + case when ends.event_id is null then 0 else 1 end as integer
-        ) as event_count,
-        coalesce(triggers.event_seq, ends.event_seq) as first_event_seq,
-        coalesce(ends.event_seq, submissions.event_seq, triggers.event_seq) as last_event_seq,
-        coalesce(triggers.occurred_at, ends.occurred_at) as first_event_at,
-        greatest(triggers.ingested_at, submissions.ingested_at, ends.ingested_at) as last_ingested_at,
-        {{ sorted_present(['triggers.event_id', 'submissions.event_id', 'ends.event_id']) }} as source_event_ids,
-        {{ sorted_present(['triggers.stream_seq', 'submissions.stream_seq', 'ends.stream_seq']) }} as stream_seqs,
+        max(case when state_event in ('EXECUTED', 'FAILED') then source end) as execution_source,
+        max(retry_count) as retry_count,
+        cast(count(*) as integer) as event_count,
+        min(event_seq) as first_event_seq,
+        max(event_seq) as last_event_seq,
+        {{ first_known('occurred_at', 'event_seq') }} as first_event_at,
+        max(ingested_at) as last_ingested_at,
+        {{ sorted_list('event_id') }} as source_event_ids,
+        {{ sorted_list('stream_seq') }} as stream_seqs,
+        bool_or(is_provisional) as is_provisional
+    from events
+    group by date, client_id, execution_token
 
-        -- flags
-        coalesce(triggers.is_provisional, false) or coalesce(submissions.is_provisional, false)
-        or coalesce(ends.is_provisional, false) as is_provisional,
+),
+
+plain as (
+
+    select
+        by_token.*,
+        plain_tokens.is_shared,
+        coalesce(
+            by_token.end_state, case when by_token.submitted_at is not null then 'SUBMITTED' else 'PENDING' end
+        ) as status,
+        {{ money('by_token.report_quantity') }} as executed_quantity,
+        {{ exact_product('by_token.report_price', 'by_token.report_quantity') }} as filled_notional,
+        cast(case when by_token.report_price is not null then by_token.report_quantity end as decimal(38, 8))
+            as filled_quantity,
         false as has_null_seq,
-        tokens.is_shared,
         false as is_lone_failure,
         false as has_post_trade_breach,
         false as has_block_after_executed
-    from plain_tokens as tokens
-    left join triggers
+    from by_token
+    inner join plain_tokens
         on
-        tokens.date = triggers.date and tokens.client_id = triggers.client_id
-        and tokens.execution_token = triggers.execution_token
-    left join submissions
-        on
-        tokens.date = submissions.date and tokens.client_id = submissions.client_id
-        and tokens.execution_token = submissions.execution_token
-    left join ends
-        on
-        tokens.date = ends.date and tokens.client_id = ends.client_id
-        and tokens.execution_token = ends.execution_token
+        by_token.date = plain_tokens.date and by_token.client_id = plain_tokens.client_id
+        and by_token.execution_token = plain_tokens.execution_token
 
 ),
 
