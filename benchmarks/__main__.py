@@ -380,8 +380,8 @@ def replay(scratch: Path, share: float, runs: int) -> Measured:
         Figure("replay", f"{events:,} events, CPU against sorting and writing them", found["ratio"], 4.0),
         Figure("replay", "the same, peak MB", found["peak_mb"], 2000),
         Figure("replay", "exponent from a tenth of the events", found["exponent"], 1.05),
-        Figure("replay", "the fold alone of a tenth by Polars, CPU against ours", polars, 1.0, "at least"),
-        Figure("replay", "the same by pandas", pandas, 1.0, "at least"),
+        Figure("replay", "the same fold by Polars, CPU against ours", polars, 1.0, "at least"),
+        Figure("replay", "the same fold by pandas, CPU against ours", pandas, 1.0, "at least"),
         Figure("replay", "an hour on top of all and of a tenth, CPU", found["hour_cpu_ratio"], 1.2),
         Figure("replay", "the same, memory", found["hour_memory_ratio"], 1.2),
     ], found

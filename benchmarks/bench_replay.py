@@ -81,8 +81,8 @@ def hour(folder: Path) -> dict[str, float]:
 
 
 def rivals(folder: Path) -> dict[str, float]:
-    """CPU seconds and peak MB of the fold alone, over staged events of the larger lake that `full` left: ours, then each
-    rival, which has to give the same executions (`rivals.replay_columns`)."""
+    """CPU seconds and peak MB of the fold alone, over staged events of the larger lake that `full` left: ours, then
+    each rival, which has to give the same executions (`rivals.replay_columns`)."""
     root = folder / "whole"
     found: dict[str, float] = {}
     for name in ("tickhouse", "polars", "pandas"):

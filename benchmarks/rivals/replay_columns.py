@@ -42,13 +42,16 @@ GIVES = [
     "fill_price", "slippage_pct", "slippage_vs_trigger_pct", "detection_gap_pct", "abs_slippage_pct", "gross_pnl",
     "quality_flags", "failed_rules",
 ]  # fmt: skip
+DATES = 11
+"""3.6 million events, which is what pandas can hold in 5 GB."""
 UNSORTED = ("exit_fees",)
 """Lists whose order beside a NULL is the engine's own."""
 
 
 def staged(root: str | Path) -> list[str]:
-    """Files of the staged events of a lake, in order of their dates."""
-    return sorted(map(str, Path(root).glob("lake/silver/**/stg_execution__stop_events/date=*/*.parquet")))
+    """Files of the staged events of a lake, in order of their dates; of at most ``DATES``."""
+    files = Path(root).glob("lake/silver/**/stg_execution__stop_events/date=*/*.parquet")
+    return sorted(map(str, files))[:DATES]
 
 
 def differences(ours: Path, other: Path) -> dict[str, int]:
