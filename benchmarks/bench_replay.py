@@ -123,7 +123,7 @@ def _json_of(*command: str, root: Path | None = None) -> dict[str, float]:
         [sys.executable, *command],
         env={
             **os.environ,
-            "TICKHOUSE_THREADS": str(THREADS),
+            **dict.fromkeys(("TICKHOUSE_THREADS", "POLARS_MAX_THREADS", "OMP_NUM_THREADS"), str(THREADS)),
             **({"LAKE_ROOT": str(root)} if root else {}),
         },
         cwd=PROJECT_DIR,

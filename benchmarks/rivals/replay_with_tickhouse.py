@@ -21,7 +21,8 @@ STEPS = (
 
 
 def main(root: str, out: str) -> None:
-    con = duckdb.connect(config={"threads": 2})  # no limit of memory, as the others have none
+    # One thread, as the others (`bench_replay.THREADS`), and no limit of memory, as they have none.
+    con = duckdb.connect(config={"threads": 1})
     con.execute("set TimeZone = 'UTC'; set enable_progress_bar = false")
     con.execute("attach ':memory:' as lake; use lake; create schema silver")
     con.execute(
