@@ -8,6 +8,7 @@ import ast
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,19 +45,37 @@ def digest(files: dict[str, str]) -> str:
 def kernel_code(source: str, project: Path = PROJECT_DIR) -> dict[str, str]:
     """Modules of ``physics`` that Python source imports, directly or through one another, with their hashes."""
     found: dict[str, str] = {}
-    todo = list(_imports(source))
+    seen: set[str] = set()
+    todo = [*_imports(source)]
     while todo:
         name = todo.pop()
-        path = project / Path(*name.split("."))
-        package = path.is_dir()
-        path = path / "__init__.py" if package else path.with_suffix(".py")
-        key = str(path.relative_to(project))
-        if key in found or not path.is_file():
+        if name in seen:
             continue
-        text = path.read_text()
-        found[key] = sha256_text(text)
-        todo += _imports(text, name if package else name.rpartition(".")[0])
+        seen.add(name)
+        place = name.replace(".", "/")
+        for key, package in ((f"{place}/__init__.py", name), (f"{place}.py", name.rpartition(".")[0])):
+            if module := _module(f"{project}/{key}"):
+                text, found[key] = module
+                todo += _imports(text, package)
+                break
     return found
+
+
+_read_before: dict[str, tuple[tuple[int, int, int], tuple[str, str]]] = {}
+
+
+def _module(path: str) -> tuple[str, str] | None:
+    """A module's source and its hash, None where there is none. One that was read and hasn't changed isn't read again:
+    every model of a run asks for much the same kernels."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    seen = (found.st_ino, found.st_mtime_ns, found.st_size)
+    if path not in _read_before or _read_before[path][0] != seen:
+        text = Path(path).read_text()
+        _read_before[path] = (seen, (text, sha256_text(text)))
+    return _read_before[path][1]
 
 
 @functools.lru_cache(maxsize=2_000)
