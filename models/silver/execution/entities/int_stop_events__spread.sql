@@ -6,7 +6,6 @@ on_date as (
 
     select distinct
         date,
-        token_number,
         execution_token,
         tenant_scope
     from {{ ref('int_stop_events__tokens') }}
@@ -14,35 +13,17 @@ on_date as (
 
 ),
 
--- Of history as a whole the numbers of its tokens alone are read, and where those with a number of this date stand.
-places as (
-
-    select distinct
-        on_date.date as met_on,
-        on_date.execution_token,
-        on_date.tenant_scope,
-        tokens.home_date
-    from on_date
-    inner join {{ ref('int_stop_events__tokens') }} as tokens
-        on
-        on_date.token_number = tokens.token_number and on_date.tenant_scope = tokens.tenant_scope
-        and on_date.date > tokens.date
-
-),
-
--- Tokens of a date that an earlier date holds too, of the same tenant or of another one. Files without one of these
--- home dates are passed over, which a comparison of dates among the join's would prevent.
+-- Tokens of a date that an earlier date holds too, of the same tenant or of another one.
 earlier as (
 
     select
-        places.met_on,
+        on_date.date as met_on,
         tokens.*
-    from places
+    from on_date
     inner join {{ ref('int_stop_events__tokens') }} as tokens
         on
-        places.home_date = tokens.home_date and places.execution_token = tokens.execution_token
-        and places.tenant_scope = tokens.tenant_scope
-    where least(places.met_on, tokens.date) != places.met_on
+        on_date.execution_token = tokens.execution_token and on_date.tenant_scope = tokens.tenant_scope
+        and on_date.date > tokens.date
 
 ),
 

@@ -58,7 +58,6 @@ select
     scoped.client_id,
     scoped.execution_token,
     scoped.tenant_scope,
-    {{ text_number('scoped.execution_token') }} as token_number,
 
     -- where it stands
     cast(
