@@ -6,6 +6,7 @@ plans and publishes.
 
 import gc
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -69,7 +70,7 @@ class Plugin(BasePlugin):
             ) from error
         self.run = _Run()
         self.locks: dict[str, Locks] = {}
-        self.shown: dict[str, set[Path]] = {}
+        self.shown: dict[str, set[tuple[str, Path]]] = {}
         self.files: list[bronze.BronzeFile] = []
 
     def configure_connection(self, conn: object) -> None:
@@ -142,7 +143,7 @@ class Plugin(BasePlugin):
         partitions = [
             *(commits.read_partitions(self.root / "lake" / folder) if found is None else found).values()
         ]
-        self.shown[folder] = {path for p in partitions for path in p.paths}
+        self.shown[folder] = _shown(partitions)
         select = views.dataset_view(node, _partition_column(node), plan.per_params(node), partitions)
         return f"create or replace view {node['schema']}.{node['alias']} as {select}"
 
@@ -152,7 +153,7 @@ class Plugin(BasePlugin):
 
     def _is_shown(self, node: dict, found: dict) -> bool:
         """True when this run has made the dataset's view over exactly these partitions."""
-        return self.shown.get(self._folder(node)) == {path for p in found.values() for path in p.paths}
+        return self.shown.get(self._folder(node)) == _shown(found.values())
 
     def _op_param_values(self, job: dict) -> None:
         """One parameter's value in every param set of the repository, by params digest: for the data tests."""
@@ -503,6 +504,11 @@ def _freeze() -> None:
         gc.unfreeze()
         gc.collect()
     gc.freeze()
+
+
+def _shown(partitions: Iterable[commits.Partition]) -> set[tuple[str, Path]]:
+    """What a view over these hangs on: their files and, as those of other code may lack a column, their code."""
+    return {(p.commit.code_digest, path) for p in partitions for path in p.paths}
 
 
 def _macros() -> dict:

@@ -52,3 +52,30 @@ def test_edits_on_disk(project, tmp_path):
         "minutes",
         "trail",
     }
+
+
+def test_a_new_column_is_read_in_the_run_that_builds_it(tmp_path):
+    """Files of before lack it, and stand under the same names."""
+    project = Project.fixture(tmp_path / "project")
+    day = Delivery("d", {"trades": market_day(DATE, 1, hours=(14,), events_per_hour=20)["trades"]})
+    grown, fresh = tmp_path / "grown", tmp_path / "fresh"
+    for root in (grown, fresh):
+        make_bronze(root, [day])
+    assert project.built(grown, *MODELS) == dict.fromkeys(MODELS, 1)
+
+    models = project.folder / "models"
+    for path, old, new in (
+        ("minutes.sql", "max(tick) as high_tick", "max(tick) as high_tick, min(tick) as low_tick"),
+        ("trail.sql", "sum(volume)", "sum(volume + low_tick)"),
+    ):
+        text = (models / path).read_text()
+        assert old in text
+        (models / path).write_text(text.replace(old, new))
+    (declared,) = models.glob("*.yml")
+    line = "      - {name: high_tick, data_type: integer}\n"
+    assert line in declared.read_text()
+    declared.write_text(declared.read_text().replace(line, line + line.replace("high", "low"), 1))
+    project.reparse()
+    assert project.built(grown, *MODELS) == {"minutes": 1, "trail": 1}
+    assert project.built(fresh, *MODELS) == dict.fromkeys(MODELS, 1)
+    assert digests(grown, project.datasets()) == digests(fresh, project.datasets())
