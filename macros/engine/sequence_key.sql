@@ -1,5 +1,5 @@
 {# One number that orders events by their sequence number, those of one number by their time: `min` of it finds the first
-   event of a group, which `min_by` leaves open on ties. `sequence_key_time` gives the time back, faster where the number is at hand.
+   event of a group, which `min_by` leaves open on ties. `sequence_key_time` gives the time back from the key and its number.
    NULL of a NULL number. #}
 {% macro sequence_key(event_seq, occurred_at) -%}
 {{ return(adapter.dispatch('sequence_key', 'tickhouse')(event_seq, occurred_at)) }}
@@ -13,17 +13,13 @@
 (cast({{ event_seq }} as decimal(19, 0)) * cast(100000000000000000 as decimal(18, 0)) + unix_micros({{ occurred_at }}))
 {%- endmacro %}
 
-{% macro sequence_key_time(key, event_seq=none) -%}
+{% macro sequence_key_time(key, event_seq) -%}
 {{ return(adapter.dispatch('sequence_key_time', 'tickhouse')(key, event_seq)) }}
 {%- endmacro %}
 
 {# A remainder of 128 bits takes 50 times as long as a difference. #}
 {% macro duckdb__sequence_key_time(key, event_seq) -%}
-{%- if event_seq -%}
 make_timestamptz(cast({{ key }} - cast({{ event_seq }} as hugeint) * 100000000000000000 as bigint))
-{%- else -%}
-make_timestamptz(cast({{ key }} % 100000000000000000 as bigint))
-{%- endif -%}
 {%- endmacro %}
 
 {% macro default__sequence_key_time(key, event_seq) -%}

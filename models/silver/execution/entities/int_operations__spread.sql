@@ -22,10 +22,8 @@ earlier as (
         min(records.date) as home_date
     from on_date
     inner join {{ ref('int_operations__records') }} as records
-        on
-        on_date.client_id = records.client_id
-        and on_date.operation_id = records.operation_id
-        and on_date.date > records.date
+        on on_date.client_id = records.client_id and on_date.operation_id = records.operation_id
+    where {{ is_before('records.date', 'on_date.date') }}
     group by on_date.date, on_date.client_id, on_date.operation_id
 
 )

@@ -15,7 +15,7 @@ on_date as (
 
 ),
 
--- Orders of a date that an earlier date holds too.
+-- Orders of a date that an earlier date holds too. Dates whose order ids are others are passed over.
 met_again as (
 
     select * from on_date
@@ -27,7 +27,7 @@ met_again as (
                 on_date.client_id = earlier.client_id
                 and on_date.symbol = earlier.symbol
                 and on_date.order_id = earlier.order_id
-                and on_date.date > earlier.date
+                and {{ is_before('earlier.date', 'on_date.date') }}
         )
 
 )
@@ -61,4 +61,4 @@ inner join {{ ref('int_orders__records') }} as records
     met_again.client_id = records.client_id
     and met_again.symbol = records.symbol
     and met_again.order_id = records.order_id
-    and met_again.date >= records.date
+where not {{ is_before('met_again.date', 'records.date') }}

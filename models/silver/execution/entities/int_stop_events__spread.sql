@@ -1,13 +1,14 @@
 with
 
 -- The tokens of a date are few beside those of all dates before it: a join looks these up among those, and history is
--- read once. Straight from the dataset: as a step of its own DuckDB would keep all dates in memory.
+-- read once, without its texts, for which the key of a token stands. Straight from the dataset: as a step of its own
+-- DuckDB would keep all dates in memory.
 on_date as (
 
     select distinct
         date,
-        execution_token,
-        tenant_scope
+        token_key,
+        execution_token
     from {{ ref('int_stop_events__tokens') }}
     where {{ is_built_date('date') }}
 
@@ -17,23 +18,19 @@ on_date as (
 earlier as (
 
     select
-        on_date.date as met_on,
-        tokens.*
+        on_date.date,
+        on_date.token_key,
+        on_date.execution_token,
+        tokens.client_id,
+        tokens.date as event_date,
+        tokens.home_date,
+        tokens.first_date,
+        tokens.first_event_seq,
+        tokens.first_sequence_date,
+        tokens.has_null_seq
     from on_date
     inner join {{ ref('int_stop_events__tokens') }} as tokens
-        on
-        on_date.execution_token = tokens.execution_token and on_date.tenant_scope = tokens.tenant_scope
-        and on_date.date > tokens.date
-
-),
-
-met_again as (
-
-    select distinct
-        met_on as date,
-        execution_token,
-        tenant_scope
-    from earlier
+        on on_date.token_key = tokens.token_key and on_date.date > tokens.date
 
 ),
 
@@ -44,30 +41,23 @@ parts as (
     union all
 
     select
-        met_again.date as met_on,
-        tokens.*
-    from met_again
-    inner join {{ ref('int_stop_events__tokens') }} as tokens
-        on
-        met_again.date = tokens.date and met_again.execution_token = tokens.execution_token
-        and met_again.tenant_scope = tokens.tenant_scope
-    where {{ is_built_date('tokens.date') }}
-
-),
-
-histories as (
-
-    select
-        met_on as date,
-        client_id,
-        execution_token,
-        tenant_scope,
-        date as event_date,
-        home_date as own_home_date,
-        first_occurred_at,
-        {{ sequence_key('first_event_seq', 'first_sequence_at') }} as first_sequence_key,
-        has_null_seq
-    from parts
+        tokens.date,
+        tokens.token_key,
+        tokens.execution_token,
+        tokens.client_id,
+        tokens.date as event_date,
+        tokens.home_date,
+        tokens.first_date,
+        tokens.first_event_seq,
+        tokens.first_sequence_date,
+        tokens.has_null_seq
+    from {{ ref('int_stop_events__tokens') }} as tokens
+    where
+        {{ is_built_date('tokens.date') }}
+        and exists (
+            select 1 from earlier
+            where tokens.date = earlier.date and tokens.token_key = earlier.token_key
+        )
 
 ),
 
@@ -77,13 +67,17 @@ joined as (
     select
         *,
         bool_or(has_null_seq) over tenants as has_any_null_seq,
-        min(first_occurred_at) over tenants as earliest_at,
-        {{ sequence_key_time('min(first_sequence_key) over tenants') }} as earliest_sequence_at,
+        min(first_date) over tenants as earliest_date,
+        first_value(first_sequence_date) over in_sequence as earliest_sequence_date,
         min(client_id) over executions != max(client_id) over executions as is_shared
-    from histories
+    from parts
     window
-        executions as (partition by date, execution_token, tenant_scope),
-        tenants as (partition by date, execution_token, client_id)
+        executions as (partition by date, token_key),
+        tenants as (partition by date, token_key, client_id),
+        in_sequence as (
+            partition by date, token_key, client_id
+            order by first_event_seq asc nulls last, first_sequence_date asc
+        )
 
 )
 
@@ -95,8 +89,8 @@ select
     event_date,
 
     -- where it stands
-    own_home_date,
-    cast(case when has_any_null_seq then earliest_at else earliest_sequence_at end as date) as home_date,
+    home_date as own_home_date,
+    case when has_any_null_seq then earliest_date else earliest_sequence_date end as home_date,
 
     -- flags
     has_any_null_seq as has_null_seq,

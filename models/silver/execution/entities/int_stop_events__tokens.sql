@@ -35,7 +35,7 @@ scoped as (
 
     select
         *,
-        case when substr(execution_token, 1, 7) = 'legacy:' then client_id else 0 end as tenant_scope
+        substr(execution_token, 1, 7) = 'legacy:' as is_legacy
     from by_token
 
 ),
@@ -46,7 +46,7 @@ shared as (
         date,
         execution_token
     from scoped
-    where tenant_scope = 0
+    where not is_legacy
     group by date, execution_token
     having count(*) > 1
 
@@ -57,15 +57,17 @@ select
     scoped.date,
     scoped.client_id,
     scoped.execution_token,
-    scoped.tenant_scope,
+    -- legacy tokens are a tenant's own
+    {{ text_uuid("case when scoped.is_legacy then 'legacy:' || scoped.client_id || ':' || scoped.execution_token "
+        ~ "else scoped.execution_token end") }} as token_key,
 
-    -- where it stands
+    -- where it stands: dates, as the date of the least time is the least of the dates
     cast(
         case when scoped.has_null_seq then scoped.first_occurred_at else scoped.first_sequence_at end as date
     ) as home_date,
-    scoped.first_occurred_at,
+    cast(scoped.first_occurred_at as date) as first_date,
     scoped.first_event_seq,
-    scoped.first_sequence_at,
+    cast(scoped.first_sequence_at as date) as first_sequence_date,
 
     -- flags
     scoped.has_null_seq,
@@ -80,4 +82,4 @@ from scoped
 left join shared
     on
     scoped.date = shared.date and scoped.execution_token = shared.execution_token
-    and scoped.tenant_scope = 0
+    and not scoped.is_legacy

@@ -14,7 +14,7 @@ on_date as (
 
 ),
 
--- Operations of a date that an earlier date holds too.
+-- Operations of a date that an earlier date holds too. Dates whose operations are others are passed over.
 met_again as (
 
     select * from on_date
@@ -24,7 +24,7 @@ met_again as (
             from {{ ref('int_stop_executions__attempts') }} as earlier
             where
                 on_date.client_id = earlier.client_id and on_date.operation_id = earlier.operation_id
-                and on_date.date > earlier.date
+                and {{ is_before('earlier.date', 'on_date.date') }}
         )
 
 )
@@ -42,6 +42,5 @@ select
     attempts.stream_seqs
 from met_again
 inner join {{ ref('int_stop_executions__attempts') }} as attempts
-    on
-    met_again.client_id = attempts.client_id and met_again.operation_id = attempts.operation_id
-    and met_again.date >= attempts.date
+    on met_again.client_id = attempts.client_id and met_again.operation_id = attempts.operation_id
+where not {{ is_before('met_again.date', 'attempts.date') }}
