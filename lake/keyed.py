@@ -10,51 +10,35 @@ Source: architecture D2; docs/adr/0015.
 
 import dataclasses
 import hashlib
-import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
-from lake import atomic, commits, merge
+from lake import atomic, commits
 from lake.commits import Commit, Partition
-from lake.digest import ContentDigest
-from lake.publish import StageError
+from lake.staging import StageFile
 
 MARK = "publishing"  # beside the records of a date: its files, old and new, while they are more than one record's
-BATCH_ROWS = 16_384
-
-
-def check_unique(staged: Path, key: Sequence[str], where: str) -> None:
-    """Raises StageError when rows repeat a key. For keys that the order of rows doesn't show to be unique."""
-    table = pq.read_table(staged, columns=list(key), partitioning=None)
-    plain = [c.cast(c.type.storage_type) if isinstance(c.type, pa.UuidType) else c for c in table.columns]
-    counts = pa.table(plain, names=list(key)).group_by(list(key)).aggregate([([], "count_all")])
-    repeated = counts.filter(pc.greater(counts["count_all"], 1))
-    if repeated.num_rows:
-        row = {k: repeated[k][0].as_py() for k in key}
-        raise StageError(f"{where}: {repeated['count_all'][0]} rows had the key {row}; nothing was published")
 
 
 def publish(
-    staged: Path, dataset_dir: Path, commit: Commit, keys: dict[str, str], lineage: Sequence[str]
+    staged: Sequence[StageFile], dataset_dir: Path, commit: Commit, keys: dict[str, str]
 ) -> Partition:
-    """Split ``staged``, whose rows stand in order of ``keys``, into the files of a date, and commit them.
+    """Put the stage files of a date, one for each key, in place and commit them.
 
-    What they replace stays until `tidy`. Raises StageError for a key that no path can have.
+    What they replace stays until `tidy`.
     """
     before = commits.read_keyed(dataset_dir, commit.date)
     content = hashlib.sha256(f"{commit.build_key} {commit.content_digest}".encode()).hexdigest()[:8]
-    parts = [*_split(staged, keys, lineage, f"{commit.dataset}, {commit.date}")]
     name = f"date={commit.date}/data-{content}.parquet"
     files = [
-        {"path": f"{folder}/{name}", "rows": rows, "bytes": size, "content_digest": digest}
-        for folder, _, rows, size, digest in parts
+        {
+            "path": f"{part.folder}/{name}",
+            "rows": part.rows,
+            "bytes": part.path.stat().st_size,
+            "content_digest": part.content_digest,
+        }
+        for part in staged
     ]
     new = Partition(dataset_dir, _with(commit, keys, files))
     metadata = new.metadata
@@ -63,13 +47,13 @@ def publish(
     atomic.write_text(metadata / MARK, "".join(f"{path}\n" for path in dict.fromkeys(both)))
     for path in (metadata / f"status-{commit.build_key[:8]}.json", *metadata.glob("._tmp-*")):
         path.unlink(missing_ok=True)  # the verdict was on what this replaces
-    for (_, part, *_), file in zip(parts, files, strict=True):
+    for part, file in zip(staged, files, strict=True):
         target = dataset_dir / file["path"]
         atomic.make_dirs(target.parent)
-        atomic.replace(part, target)
+        atomic.fsync_file(part.path)
+        atomic.replace(part.path, target)
     commits.write_record(new)
     _remove_records(new)
-    staged.unlink()
     return new
 
 
@@ -85,61 +69,6 @@ def _with(commit: Commit, keys: dict[str, str], files: list[dict]) -> Commit:
     return dataclasses.replace(
         commit, bytes=sum(f["bytes"] for f in files), path_keys=dict(keys), files=files
     )
-
-
-def _split(
-    staged: Path, keys: dict[str, str], lineage: Sequence[str], where: str
-) -> Iterator[tuple[str, Path, int, int, str]]:
-    """(folders of the key, synced file, rows, bytes, content digest) of each key, one after the other."""
-    with merge.open_paged(staged) as source:
-        schema = source.schema_arrow.remove_metadata()
-        held = pa.schema([f for f in schema if f.name not in keys])
-        metadata = {k: v for k, v in (source.metadata.metadata or {}).items() if k != b"ARROW:schema"}
-        options = merge.options_like(staged)
-        batches = source.iter_batches(batch_size=BATCH_ROWS, use_threads=False)
-        for number, (key, tables) in enumerate(
-            itertools.groupby(_runs(batches, list(keys)), lambda run: run[0])
-        ):
-            folder = "/".join(
-                f"{name}={_text(value, name, where)}" for name, value in zip(keys, key, strict=True)
-            )
-            out = staged.with_name(f"{staged.stem}.{number}.parquet")
-            digest, rows = ContentDigest(held, lineage), 0
-            with pq.ParquetWriter(out, held, **options) as writer:
-                for table in merge.row_groups(t.select(held.names) for _, t in tables):
-                    for batch in table.to_batches():
-                        digest.update(batch)
-                    rows += table.num_rows
-                    writer.write_table(table, row_group_size=merge.ROW_GROUP_ROWS)
-                writer.add_key_value_metadata(metadata)
-            atomic.fsync_file(out)
-            yield folder, out, rows, out.stat().st_size, digest.hexdigest()
-
-
-def _runs(batches: Iterator[pa.RecordBatch], keys: list[str]) -> Iterator[tuple[tuple, pa.Table]]:
-    """Rows of one key that follow each other, with the key."""
-    for batch in batches:
-        table = pa.Table.from_batches([batch])
-        changes = np.zeros(max(batch.num_rows - 1, 0), dtype=bool)
-        for name in keys:
-            column = batch.column(name)
-            changes |= pc.not_equal(column.slice(1), column.slice(0, batch.num_rows - 1)).to_numpy(
-                zero_copy_only=False
-            )
-        starts = [0, *(np.flatnonzero(changes) + 1).tolist(), batch.num_rows] if batch.num_rows else []
-        for start, end in itertools.pairwise(starts):
-            yield tuple(batch.column(k)[start].as_py() for k in keys), table.slice(start, end - start)
-
-
-def _text(value: object, name: str, where: str) -> str:
-    """A key as a folder's name has it; every reader of Hive paths decodes it."""
-    text = quote(str(value), safe="")
-    if not text or len(text) > 200:
-        raise StageError(
-            f"{where}: path key {name} was {str(value)[:40]!r}, expected 1 to 200 characters in a path; nothing was "
-            "published"
-        )
-    return text
 
 
 def tidy(dataset_dir: Path, dates: Sequence[str] | None = None) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.factory import FACTORY
 from dbt_common.exceptions import DbtRuntimeError
@@ -26,12 +27,13 @@ from lake import (
     params,
     path_keys,
     plan,
-    publish,
     record_views,
     released,
     rollup,
+    row_laws,
     runs,
     sources,
+    staging,
     tenants,
     versions,
     views,
@@ -58,7 +60,7 @@ class _Run:
 
 
 class Plugin(BasePlugin):
-    """Operations ``register``, ``plan``, ``contract``, ``publish``, ``finish``, ``end``; each takes its job dict."""
+    """``register``, ``plan``, ``contract``, ``stage``, ``publish``, ``finish``, ``end`` and others, each of its job."""
 
     def initialize(self, plugin_config: dict) -> None:
         try:
@@ -82,7 +84,7 @@ class Plugin(BasePlugin):
         job = target_config.config
         try:
             getattr(self, f"_op_{job['op']}")(job)
-        except (plan.PlanError, publish.StageError, views.UndeclaredColumns, ValueError, OSError) as error:
+        except (plan.PlanError, views.UndeclaredColumns, ValueError, OSError, duckdb.Error) as error:
             if os.environ.get("TICKHOUSE_DEBUG"):
                 raise
             raise DbtRuntimeError(str(error)) from error
@@ -267,38 +269,51 @@ class Plugin(BasePlugin):
     def _op_contract(self, job: dict) -> None:
         """Refuse SQL whose columns aren't the declared ones, before anything is written."""
         where = f"{job['job']['model']['name']}, {job['step']['date']}"
-        publish.check_columns(
+        row_laws.check_columns(
             [(row[0], row[1]) for row in job["found"]], job["job"]["columns"], where, exact=True
         )
+
+    def _op_stage(self, job: dict) -> None:
+        """Stage a step's rows, which ``job["sql"]`` gives in their order; those of a Python model when its own
+        statement hands them over."""
+        planned: plan.Plan = job["job"]["plan"]
+        step: plan.Step = job["step"]["step"]
+        node, order, key = planned.node, job["job"]["key"], plan.meta(planned.node)["key"]
+        target = staging.Target(
+            where=f"{node['name']}, {step.date}",
+            file=Path(job["step"]["stage"]),
+            sql=job["sql"],
+            columns=job["job"]["columns"],
+            key=order,
+            date=step.date,
+            partition_column=job["job"]["partition_column"],
+            unique=key if set(order) > set(key) else (),
+            lineage=_lineage_columns(node),
+            path_keys=list(path_keys.declared(node)),
+            indexes=date_maps.declared_indexes(node),
+            metadata=job["step"]["kv"],
+        )
+        job["step"]["target"] = target
+        if node["language"] == "python":
+            staging.expect(target)
+        else:
+            job["step"]["staged"] = staging.stage(_connection(), target)
 
     def _op_publish(self, job: dict) -> None:
         planned: plan.Plan = job["job"]["plan"]
         step: plan.Step = job["step"]["step"]
         node = planned.node
-        staged = Path(job["step"]["stage"])
-        publish.raise_refusal(staged)
-        try:
-            rows, content = publish.check_and_digest(
-                staged, node["name"], step.date, job["job"]["key"], _lineage_columns(node)
-            )
-            if set(job["job"]["key"]) > set(plan.meta(node)["key"]):
-                keyed.check_unique(staged, plan.meta(node)["key"], f"{node['name']}, {step.date}")
-            indexes = publish.index_pairs(
-                staged, date_maps.declared_indexes(node), job["job"]["partition_column"], step.date
-            )
-        except (publish.StageError, date_maps.DateMapError):
-            staged.unlink()
-            raise
+        staged = job["step"].get("staged") or staging.outcome(job["step"]["target"])
         version = job["job"]["version"] or {}
-        if step.kept and not self._is_filled(job, planned, step, staged, content):
+        if step.kept and not self._is_filled(job, planned, step, staged):
             return
         commit = commits.Commit(
             dataset=planned.dataset,
             date=step.date,
             params_digest=step.params.digest if step.params else None,
-            rows=rows,
-            bytes=staged.stat().st_size,
-            content_digest=content,
+            rows=staged.rows,
+            bytes=sum(file.path.stat().st_size for file in staged.files),
+            content_digest=staged.content_digest,
             build_key=step.build_key,
             code_digest=planned.code_digest,
             inputs=step.inputs,
@@ -306,29 +321,30 @@ class Plugin(BasePlugin):
             build_digest=version.get("build_digest"),
             built_at=commits.now_utc(),
             run_id=self.run.run_id,
-            indexes=indexes,
+            indexes=staged.indexes,
         )
         if keys := path_keys.declared(node):
-            partition = keyed.publish(staged, planned.dataset_dir, commit, keys, _lineage_columns(node))
+            partition = keyed.publish(staged.files, planned.dataset_dir, commit, keys)
         else:
-            partition = commits.publish(staged, step.folder, commit)
+            partition = commits.publish(staged.files[0].path, step.folder, commit)
         if planned.release:
             released.write_ancestry(self.root, partition)
         job["job"]["built"] += 1
         params = step.params.digest8 if plan.per_params(node) else None
         self.run.published.setdefault(node["unique_id"], set()).add((params, step.date))
 
-    def _is_filled(self, job: dict, planned: plan.Plan, step: plan.Step, staged: Path, content: str) -> bool:
+    def _is_filled(self, job: dict, planned: plan.Plan, step: plan.Step, staged: staging.Staged) -> bool:
         """Whether a released date gets its first rows. Else it stands: its rebuild is compared with it and goes."""
-        now, key = job["job"]["version"]["now"], job["job"]["key"]
+        now, key, content = job["job"]["version"]["now"], job["job"]["key"], staged.content_digest
+        file = staged.files[0].path
         verdict = None
         try:
             verdict = released.judge(
-                self.root, planned.release, step.kept, now, step.inputs, staged, content, key
+                self.root, planned.release, step.kept, now, step.inputs, file, content, key
             )
         finally:
             if verdict is None or verdict.outcome != released.FILLED:
-                staged.unlink()
+                file.unlink()
         self.run.judged = True
         if verdict.outcome == released.FILLED:
             return True
@@ -514,6 +530,11 @@ def _shown(partitions: Iterable[commits.Partition]) -> set[tuple[str, Path]]:
 def _macros() -> dict:
     # The Jinja graph has no macros; the adapter's own resolver is the manifest. A test pins this private attribute.
     return FACTORY.adapters["duckdb"]._macro_resolver.macros
+
+
+def _connection() -> duckdb.DuckDBPyConnection:
+    """The connection of the model that is built: its session variables say which date."""
+    return FACTORY.adapters["duckdb"].connections.get_thread_connection().handle.cursor()
 
 
 def _partition_column(node: dict) -> str:

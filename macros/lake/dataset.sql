@@ -1,5 +1,5 @@
-{# Publishes a model as Hive-partitioned Parquet: plan the partitions that are due, COPY each to a stage file, let the
-   lake check, digest and commit it. The compiled SQL is the same for every date: dates travel as session variables. #}
+{# Publishes a model as Hive-partitioned Parquet: plan the partitions that are due, let the lake stage
+   the rows of each, check, digest and commit them. The compiled SQL is the same for every date: dates travel as session variables. #}
 {% materialization dataset, adapter='duckdb', supported_languages=['sql', 'python'] %}
   {% set job = {
       'op': 'plan', 'model': model, 'graph': graph, 'selected': selected_resources, 'full_refresh': should_full_refresh(),
@@ -20,19 +20,19 @@
       {% do adapter.store_relation('lake', this, [], '', '',
           {'op': 'contract', 'job': job, 'step': step, 'found': load_result('columns').data}) %}
     {% endif %}
+    {% set rows_sql = rows_in_order('(' ~ compiled_code ~ '\n)' if model.language == 'sql' else 'model__df', job, step) %}
     {% if model.language == 'sql' %}
-      {% call statement('main', auto_begin=false) %}{{ stage_copy('(' ~ compiled_code ~ '\n)', job, step) }}{% endcall %}
-    {% else %}
+      {% do write(rows_sql) %}
+    {% endif %}
+    {% do adapter.store_relation('lake', this, [], '', '', {'op': 'stage', 'job': job, 'step': step, 'sql': rows_sql}) %}
+    {% if model.language == 'python' %}
       {% call statement('main', language='python', auto_begin=false) %}
 {{ compiled_code }}
 
 def materialize(df, con):
-    from lake.publish import stage_python
+    from lake.staging import stage_python
 
-    stage_python(
-        df, con, "{{ step.stage }}", {{ job.columns }}, "{{ model.name }}, {{ step.date }}",
-        """{{ stage_copy('model__df', job, step) }}""",
-    )
+    stage_python(df, con, {{ step.stage | tojson }})
       {% endcall %}
     {% endif %}
     {% do adapter.store_relation('lake', this, [], '', '', {'op': 'publish', 'job': job, 'step': step}) %}
@@ -58,33 +58,26 @@ def materialize(df, con):
 {% endmaterialization %}
 
 
-{# COPY of a model's rows, in the declared columns and types, to the stage file of one partition. The partition column
-   stands in the path only; a row of another date ends the statement. #}
-{% macro stage_copy(rows, job, step) %}
+{# A model's rows in the declared columns and types and in the order of their key. The partition column stands in the path
+   only; a row of another date ends the statement. #}
+{% macro rows_in_order(rows, job, step) %}
 {%- set checked = namespace(done=false) -%}
-copy (
-  select
-  {%- for name, type in job.columns if name != job.partition_column %}
-    {% if not checked.done and job.partition_column in (job.columns | map('first') | list) -%}
-    {%- set checked.done = true -%}
-    case
-      when "{{ job.partition_column }}" is not distinct from date '{{ step.date }}' then cast("{{ name }}" as {{ type }})
-      else error('{{ model.name }}, {{ step.date }}: a row had {{ job.partition_column }} '
-        || coalesce("{{ job.partition_column }}"::varchar, 'NULL') || '; nothing was published')
-    end as "{{ name }}"
-    {%- else -%}
-    cast("{{ name }}" as {{ type }}) as "{{ name }}"
-    {%- endif -%}
-    {{ ',' if not loop.last }}
-  {%- endfor %}
-  from {{ rows }}
-  {%- if not (config.get('meta') or {}).get('presorted') %}
-  order by {% for k in job.key %}"{{ k }}"{{ ', ' if not loop.last }}{% endfor %}
-  {%- endif %}
-) to '{{ step.stage | replace("'", "''") }}' (
-  {# with path keys it is split into the files of its keys, and those are compressed -#}
-  format parquet, {% if (config.get('meta') or {}).get('path_keys') %}compression uncompressed{% else %}compression zstd, compression_level 3{% endif %},
-  parquet_version v2, row_group_size 122880,
-  kv_metadata { {%- for k, v in step.kv.items() %}{{ k }}: '{{ v }}'{{ ', ' if not loop.last }}{% endfor -%} }
-)
+select
+{%- for name, type in job.columns if name != job.partition_column %}
+  {% if not checked.done and job.partition_column in (job.columns | map('first') | list) -%}
+  {%- set checked.done = true -%}
+  case
+    when "{{ job.partition_column }}" is not distinct from date '{{ step.date }}' then cast("{{ name }}" as {{ type }})
+    else error('{{ model.name }}, {{ step.date }}: a row had {{ job.partition_column }} '
+      || coalesce("{{ job.partition_column }}"::varchar, 'NULL') || '; nothing was published')
+  end as "{{ name }}"
+  {%- else -%}
+  cast("{{ name }}" as {{ type }}) as "{{ name }}"
+  {%- endif -%}
+  {{ ',' if not loop.last }}
+{%- endfor %}
+from {{ rows }}
+{%- if not (config.get('meta') or {}).get('presorted') %}
+order by {% for k in job.key %}"{{ k }}"{{ ', ' if not loop.last }}{% endfor %}
+{%- endif %}
 {%- endmacro %}

@@ -176,7 +176,7 @@ def test_a_changed_model_makes_itself_due_and_nothing_else(planner):
         ("param", {"banded"}),
         ("duckdb__param", {"banded"}),
         ("file_order", set()),  # nobody here uses it
-        ("stage_copy", set()),  # machinery
+        ("rows_in_order", set()),  # machinery
         ("ref", set()),
     ],
 )

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingest.compaction import compact
-from lake import atomic, bronze, commits, datasets, keyed, released, retention, views
+from lake import atomic, bronze, commits, datasets, keyed, released, retention, staging, views
 from lake.archive_units import units
 from lake.digest import file_digest
 from lake.retention import Policy, PolicyError, Rules, load_rules
@@ -273,17 +273,21 @@ def test_a_held_client_keeps_every_partition_with_a_row_of_his(tmp_path):
 
 def build_keyed(root: Path, dataset: str, day: str, clients: list[int]) -> None:
     """One date of a dataset with a file for each client, whose ids come in order."""
-    schema = {"client_id": pa.array(clients, pa.int64()), "value": [*range(len(clients))]}
-    staged = root / "staged.parquet"
+    columns = {"client_id": pa.array(clients, pa.int64()), "value": [*range(len(clients))]}
+    table = pa.table(columns | {"run_id": ["x"] * len(clients)})
     root.mkdir(exist_ok=True)
-    pq.write_table(pa.table(schema | {"run_id": ["x"] * len(clients)}), staged)
+    target = staging.Target(
+        where=dataset, file=root / "staged.parquet", sql="", columns=[], key=["client_id", "value"], date=day,
+        lineage=["run_id"], path_keys=["client_id"],
+    )  # fmt: skip
+    staged = staging.stage_batches(table.to_batches(), table.schema, target)
     commit = commits.Commit(
         dataset=dataset, date=day, params_digest=None, rows=len(clients), bytes=0,
-        content_digest=file_digest(staged, ["run_id"]), build_key="b" * 64, code_digest="c" * 64,
+        content_digest=staged.content_digest, build_key="b" * 64, code_digest="c" * 64,
         inputs={}, input_digest="e" * 64, build_digest=None,
         built_at="2025-11-04T00:00:00Z", run_id="20251104T000000Z_run_00c0de",
     )  # fmt: skip
-    keyed.publish(staged, root / "lake" / dataset, commit, {"client_id": "bigint"}, ["run_id"])
+    keyed.publish(staged.files, root / "lake" / dataset, commit, {"client_id": "bigint"})
     keyed.tidy(root / "lake" / dataset)
 
 

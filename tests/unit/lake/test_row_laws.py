@@ -1,32 +1,25 @@
-"""The laws that a stage file is held to before it is published."""
+"""The laws that rows are held to before they are published."""
 
 import itertools
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lake import publish
-from lake.digest import table_digest
+from lake import row_laws
 
 KEY = ["a", "b"]
 
 
-def checked(folder, rows: list[tuple], batch_rows: int, **columns: pa.Array) -> tuple[int, str]:
-    """Check a file of rows (a, b) that is read in batches of ``batch_rows``."""
+def checked(rows: list[tuple], batch_rows: int, **columns: pa.Array) -> None:
+    """Hold rows (a, b) to the laws in batches of ``batch_rows``."""
     a, b = (pa.array([r[i] for r in rows], t) for i, t in ((0, pa.int64()), (1, pa.string())))
     table = pa.table({"a": a, "b": b, **columns})
-    path = folder / "stage.parquet"
-    pq.write_table(table, path, row_group_size=1000)
-    before, publish.BATCH_ROWS = publish.BATCH_ROWS, batch_rows
-    try:
-        found = publish.check_and_digest(path, "model", "2025-12-15", KEY, [])
-    finally:
-        publish.BATCH_ROWS = before
-    assert found == (len(rows), table_digest(table))
-    return found
+    laws = row_laws.RowLaws(table.schema, KEY, "model, 2025-12-15")
+    for batch in table.to_batches(max_chunksize=batch_rows):
+        laws.update(batch)
+    assert laws.rows == len(rows)
 
 
 @given(
@@ -34,16 +27,15 @@ def checked(folder, rows: list[tuple], batch_rows: int, **columns: pa.Array) -> 
     st.integers(1, 5),
     st.booleans(),
 )
-def test_rows_pass_exactly_when_their_keys_increase(tmp_path_factory, rows, batch_rows, in_order):
-    folder = tmp_path_factory.mktemp("keys")
+def test_rows_pass_exactly_when_their_keys_increase(rows, batch_rows, in_order):
     if in_order:
         rows = sorted(set(rows), key=lambda r: (r[0], r[1].encode()))
     keys = [(a, b.encode()) for a, b in rows]
     if all(x < y for x, y in itertools.pairwise(keys)):
-        checked(folder, rows, batch_rows)
+        checked(rows, batch_rows)
     else:
-        with pytest.raises(publish.StageError, match=r"^model, 2025-12-15: row \d+ ") as refused:
-            checked(folder, rows, batch_rows)
+        with pytest.raises(row_laws.StageError, match=r"^model, 2025-12-15: row \d+ ") as refused:
+            checked(rows, batch_rows)
         first = next(i for i in range(1, len(keys)) if keys[i - 1] >= keys[i])
         what = (
             "repeats the key of the row before it"
@@ -54,40 +46,36 @@ def test_rows_pass_exactly_when_their_keys_increase(tmp_path_factory, rows, batc
 
 
 @pytest.mark.parametrize("batch_rows", [1, 2, 100])
-def test_a_fault_at_the_edge_of_a_batch_is_seen(tmp_path, batch_rows):
+def test_a_fault_at_the_edge_of_a_batch_is_seen(batch_rows):
     good = [(i, "x") for i in range(6)]
-    checked(tmp_path, good, batch_rows)
+    checked(good, batch_rows)
     for i in range(1, 6):
-        with pytest.raises(publish.StageError, match=f"row {i} repeats"):
-            checked(tmp_path, [*good[:i], good[i - 1], *good[i + 1 :]], batch_rows)
-        with pytest.raises(publish.StageError, match="NULL in 1 rows"):
-            checked(tmp_path, [*good[:i], (i, None), *good[i + 1 :]], batch_rows)
-        with pytest.raises(publish.StageError, match="v held a NaN or an infinity"):
-            checked(
-                tmp_path, good, batch_rows, v=pa.array([float("nan") if j == i else 0.5 for j in range(6)])
-            )
+        with pytest.raises(row_laws.StageError, match=f"row {i} repeats"):
+            checked([*good[:i], good[i - 1], *good[i + 1 :]], batch_rows)
+        with pytest.raises(row_laws.StageError, match="NULL in 1 rows"):
+            checked([*good[:i], (i, None), *good[i + 1 :]], batch_rows)
+        with pytest.raises(row_laws.StageError, match="v held a NaN or an infinity"):
+            checked(good, batch_rows, v=pa.array([float("nan") if j == i else 0.5 for j in range(6)]))
 
 
-def test_nulls_and_finite_numbers_pass(tmp_path):
-    checked(
-        tmp_path, [(1, "x"), (2, "x")], 100, v=pa.array([None, -1e308]), w=pa.array([None, 1.5], pa.float32())
-    )
+def test_nulls_and_finite_numbers_pass():
+    checked([(1, "x"), (2, "x")], 100, v=pa.array([None, -1e308]), w=pa.array([None, 1.5], pa.float32()))
 
 
 @pytest.mark.parametrize(("ahead_ns", "passes"), [(-1, True), (0, False), (1, False)])
-def test_the_last_input_lies_strictly_before_the_observation(tmp_path, ahead_ns, passes):
+def test_the_last_input_lies_strictly_before_the_observation(ahead_ns, passes):
     columns = {"asof_ns": pa.array([100, 200]), "max_input_ts_ns": pa.array([50, 200 + ahead_ns])}
     if passes:
-        checked(tmp_path, [(1, "x"), (2, "x")], 1, **columns)
+        checked([(1, "x"), (2, "x")], 1, **columns)
     else:
-        with pytest.raises(publish.StageError, match="a row looks ahead") as refused:
-            checked(tmp_path, [(1, "x"), (2, "x")], 1, **columns)
+        with pytest.raises(row_laws.StageError, match="a row looks ahead") as refused:
+            checked([(1, "x"), (2, "x")], 1, **columns)
         assert "'asof_ns': 200" in str(refused.value)
 
 
-def test_a_row_without_inputs_does_not_look_ahead(tmp_path):
+def test_a_row_without_inputs_does_not_look_ahead():
     none = pa.array([None], pa.int64())
-    checked(tmp_path, [(1, "x")], 1, asof_ns=pa.array([100]), max_input_ts_ns=none)
+    checked([(1, "x")], 1, asof_ns=pa.array([100]), max_input_ts_ns=none)
 
 
 DECLARED = [
@@ -108,8 +96,8 @@ FOUND = [
 
 def faults(found: list[tuple[str, str]], exact: bool) -> str | None:
     try:
-        publish.check_columns(found, DECLARED, "model, 2025-12-15", exact=exact)
-    except publish.StageError as error:
+        row_laws.check_columns(found, DECLARED, "model, 2025-12-15", exact=exact)
+    except row_laws.StageError as error:
         head, _, tail = str(error).partition("; mend the model or its YAML")
         assert tail == "; nothing was published"
         return head.removeprefix("model, 2025-12-15: ")
