@@ -11,6 +11,7 @@ schema and for its rows: a query that meets a replacement in between fails, and 
 """
 
 import datetime
+import functools
 import json
 import os
 from dataclasses import asdict, dataclass, field, replace
@@ -96,10 +97,10 @@ class Partition:
             return any(f.is_archived for f in self.key_files)
         return "archived" in self.commit.extra
 
-    @property
-    def key_files(self) -> list[KeyFile]:
+    @functools.cached_property
+    def key_files(self) -> tuple[KeyFile, ...]:
         """The files of a partition with path keys, in order of key; none where the date has no rows."""
-        return [
+        return tuple(
             KeyFile(
                 path=Path(os.path.normpath(self.folder / f.get("archived", f)["path"])),
                 key={k: unquote(v) for k, v in (p.split("=", 1) for p in f["path"].split("/")[:-2])},
@@ -109,12 +110,12 @@ class Partition:
                 is_archived="archived" in f,
             )
             for f in self.commit.files or ()
-        ]
+        )
 
-    @property
-    def paths(self) -> list[Path]:
+    @functools.cached_property
+    def paths(self) -> tuple[Path, ...]:
         """Every file with its rows."""
-        return [f.path for f in self.key_files] if self.is_keyed else [self.file]
+        return tuple(f.path for f in self.key_files) if self.is_keyed else (self.file,)
 
     @property
     def file(self) -> Path:
