@@ -250,7 +250,7 @@ def refusal(lake: Path, tmp_path: Path, model: str, old: str, new: str) -> str:
         (
             "case when folded.symbol != 'NOSYMBOL' then folded.symbol end",
             "''",
-            "silver/datasets/day_after, 2024-12-01: path key symbol was '', expected 1 to 200 characters in a path; "
+            "day_after, 2024-12-01: path key symbol was '', expected 1 to 200 characters in a path; "
             "nothing was published",
         ),
     ],

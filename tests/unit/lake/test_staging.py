@@ -90,7 +90,7 @@ def test_a_file_holds_what_the_query_gives(tmp_path, count):
     assert metadata.num_row_groups == -(-count // staging.ROW_GROUP_ROWS)
 
 
-def test_any_number_of_threads_and_any_batch_give_the_same_bytes(tmp_path, monkeypatch):
+def test_any_number_of_threads_and_any_batch_give_the_same_content(tmp_path, monkeypatch):
     written = set()
     for threads, batch_rows in ((1, 30_720), (2, 30_720), (2, 4_096)):
         monkeypatch.setattr(staging, "BATCH_ROWS", batch_rows)
