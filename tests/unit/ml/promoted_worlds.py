@@ -1,6 +1,7 @@
 """A gold table that passes every gate, the records that a promotion asks for, and experiments trained on it."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake import atomic, audit, commits, contracts
-from ml import datasets, experiments, gates, promotion, training
+from ml import datasets, experiments, gates, placing, promotion, training
 from tests.unit.ml import ml_worlds, silver_worlds
 
 VERSION = ml_worlds.VERSION
@@ -88,3 +89,13 @@ def trained(root: Path, name: str, replace: bool = False, **changes: object) -> 
 
 def promote(root: Path, name: str = ONE, **options: object) -> promotion.Promoted:
     return promotion.promote(root, name, contract=contract(), **{"min_events": 500, **options})
+
+
+def tree(root: Path) -> dict[str, str]:
+    """Everything that serves, by the hash of its bytes; the pointer tells when it moved and is left out."""
+    places = [
+        root / placing.RETRIEVAL,
+        *(root / placing.PRODUCTION).glob("*"),
+        *(root / placing.GOLD).glob("*.*"),
+    ]
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in places if p.name != "pointer.json"}
