@@ -124,4 +124,6 @@ def _greatest(path: Path, column: str) -> datetime.datetime | None:
     metadata = pq.read_metadata(path)
     index = metadata.schema.to_arrow_schema().get_field_index(column)
     groups = [metadata.row_group(i).column(index).statistics for i in range(metadata.num_row_groups)]
-    return max((s.max for s in groups if s is not None and s.has_min_max), default=None)
+    # Microseconds; `s.max` would make a datetime of them by way of pandas, and its import is a tenth of a second.
+    found = [s.max_raw for s in groups if s is not None and s.has_min_max]
+    return EPOCH + datetime.timedelta(microseconds=max(found)) if found else None
