@@ -240,9 +240,11 @@ def _parents(root: Path, node: dict, graph: dict, parents: list[dict]) -> list[_
         return found
     reads = date_maps.reads(node, graph)
     records: dict[str, list] = {}
+    held = {parent.node["alias"]: parent.partitions for parent in found}
     for alias in {alias for read in reads.values() for alias, _ in read.dates_of}:
-        held = read_partitions(dataset_dir(root, _by_alias(graph, alias)))
-        records[alias] = [p.commit.indexes for p in held.values()]
+        if alias not in held:
+            held[alias] = read_partitions(dataset_dir(root, _by_alias(graph, alias)))
+        records[alias] = [p.commit.indexes for p in held[alias].values()]
     for parent in found:
         parent.read = reads.get(parent.node["alias"], date_maps.Read())
         parent.dates = date_maps.Dates(
