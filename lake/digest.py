@@ -223,10 +223,11 @@ class _Column:
         elif self.lengths is not None:
             import pyarrow.compute as pc  # noqa: PLC0415
 
-            lengths = _fill(pc.list_value_length(array), 0).cast(pa.int32())
-            self.lengths.update(_buffer(lengths, np.dtype("<i4")).data)
+            lengths = pc.list_value_length(array).cast(pa.int32())
+            counts = _zero_nulls(_buffer(lengths, np.dtype("<i4")), lengths)
+            self.lengths.update(counts.data)
             # Arrow can't flatten NULLs alone to structs that hold a UUID.
-            if pc.any(pc.greater(lengths, 0)).as_py():
+            if counts.any():
                 self.children[0].update(pc.list_flatten(array))
         elif self.children:
             for child, values in zip(self.children, array.flatten(), strict=True):
@@ -261,13 +262,15 @@ class _Column:
             if self._update_from_few(array, pairs):
                 return
             array = array.dictionary_decode()
-        array = _fill(array.cast(pa.large_string()), "")
-        offsets = np.frombuffer(array.buffers()[1], dtype=np.int64, count=n + 1 + array.offset)[
-            array.offset :
-        ]
-        self.lengths.update(np.ascontiguousarray(np.diff(offsets).astype("<i4")).data)
+        array = array.cast(pa.large_string())
+        offsets = _offsets(array)
+        lengths = _zero_nulls(np.diff(offsets).astype("<i4"), array)
+        self.lengths.update(np.ascontiguousarray(lengths).data)
+        if array.null_count and lengths.sum(dtype=np.int64) != offsets[-1] - offsets[0]:
+            array = array.drop_null()  # texts stand under NULLs
+            offsets = _offsets(array)
         data = array.buffers()[2]
-        if data is not None and n:
+        if data is not None and len(array):
             self.values.update(memoryview(data)[int(offsets[0]) : int(offsets[-1])])
 
     def _update_from_few(self, array: pa.DictionaryArray, pairs: _Pairs | None) -> bool:
@@ -312,8 +315,10 @@ def _alike(values: np.ndarray, row: int) -> bool:
     return bool(same if values.ndim == 1 else same.all())
 
 
-def _fill(array: pa.Array, value: object) -> pa.Array:
-    return array.fill_null(value) if array.null_count else array
+def _offsets(array: pa.LargeStringArray) -> np.ndarray:
+    """int64 (n + 1,): where each text starts in the data, and where the last one ends."""
+    n = len(array)
+    return np.frombuffer(array.buffers()[1], dtype=np.int64, count=n + 1 + array.offset)[array.offset :]
 
 
 # Not array.to_numpy: its first call imports pandas, 0.1 s and 50 MB.
@@ -343,6 +348,13 @@ def _is_valid(array: pa.Array) -> np.ndarray:
         array = array.is_valid()
         return _bits(array.buffers()[1], array.offset, len(array))
     return _bits(array.buffers()[0], array.offset, len(array))
+
+
+def booleans(array: pa.BooleanArray | pa.ChunkedArray) -> np.ndarray:
+    """Boolean (n,) of an array without NULLs."""
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    return _bits(array.buffers()[1], array.offset, len(array))
 
 
 def _bits(buffer: pa.Buffer, offset: int, n: int) -> np.ndarray:

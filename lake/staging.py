@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lake import encodings
-from lake.digest import ContentDigest
+from lake.digest import ContentDigest, booleans
 from lake.row_laws import IndexPairs, RowLaws, StageError, check_columns
 
 BATCH_ROWS = 30_720  # a quarter of a row group: its columns stay in the buffers of the batch before
@@ -291,8 +291,7 @@ def _runs(batch: pa.RecordBatch, keys: list[str]) -> Iterator[tuple[tuple, pa.Re
     changes = np.zeros(max(batch.num_rows - 1, 0), dtype=bool)
     for name in keys:
         column = batch.column(name)
-        differs = pc.not_equal(column.slice(1), column.slice(0, batch.num_rows - 1))
-        changes |= differs.to_numpy(zero_copy_only=False)
+        changes |= booleans(pc.not_equal(column.slice(1), column.slice(0, batch.num_rows - 1)))
     starts = [0, *(np.flatnonzero(changes) + 1).tolist(), batch.num_rows] if batch.num_rows else []
     for start, end in itertools.pairwise(starts):
         yield tuple(batch.column(k)[start].as_py() for k in keys), batch.slice(start, end - start)
