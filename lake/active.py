@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from lake import atomic
+from lake.read_once import ReadOnce
 
 DATASETS = {
     "stop_executions": "silver/stop_executions"
@@ -19,7 +20,7 @@ RECORD_VERSION = 1
 BUILDING = "TICKHOUSE_SIBLING"
 """Environment of a dbt run that builds siblings: a JSON map from each dataset's folder to its sibling's."""
 
-_read: dict[str, tuple[tuple[int, int, int], dict]] = {}
+_read = ReadOnce(lambda path: atomic.read_json(Path(path)))
 
 
 def record_path(root: Path, dataset: str) -> Path:
@@ -28,15 +29,10 @@ def record_path(root: Path, dataset: str) -> Path:
 
 def record(root: Path, dataset: str) -> dict | None:
     """What ``active.json`` of a dataset says; None while there is but version 1."""
-    path = str(record_path(root, dataset))
     try:
-        found = os.stat(path)
+        return _read(str(record_path(root, dataset)))
     except FileNotFoundError:
         return None
-    seen = (found.st_ino, found.st_mtime_ns, found.st_size)
-    if path not in _read or _read[path][0] != seen:
-        _read[path] = (seen, atomic.read_json(Path(path)))
-    return _read[path][1]
 
 
 def version(root: Path, dataset: str) -> int:

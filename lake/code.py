@@ -8,12 +8,12 @@ import ast
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from lake.params import canonical_json
 from lake.paths import PROJECT_DIR
+from lake.read_once import ReadOnce
 
 # The machinery that every model passes through: it is tested on its own and says nothing of one dataset's content.
 MACHINERY = {"ref", "source", "on_build_dates", "on_due_dates", "dataset_columns"}
@@ -61,21 +61,20 @@ def kernel_code(source: str, project: Path = PROJECT_DIR) -> dict[str, str]:
     return found
 
 
-_read_before: dict[str, tuple[tuple[int, int, int], tuple[str, str]]] = {}
-
-
 def _module(path: str) -> tuple[str, str] | None:
-    """A module's source and its hash, None where there is none. One that was read and hasn't changed isn't read again:
-    every model of a run asks for much the same kernels."""
+    """A module's source and its hash, None where there is none: every model of a run asks for much the same kernels."""
     try:
-        found = os.stat(path)
+        return _source(path)
     except OSError:
         return None
-    seen = (found.st_ino, found.st_mtime_ns, found.st_size)
-    if path not in _read_before or _read_before[path][0] != seen:
-        text = Path(path).read_text()
-        _read_before[path] = (seen, (text, sha256_text(text)))
-    return _read_before[path][1]
+
+
+def _read(path: str) -> tuple[str, str]:
+    text = Path(path).read_text()
+    return text, sha256_text(text)
+
+
+_source = ReadOnce(_read)
 
 
 @functools.lru_cache(maxsize=2_000)

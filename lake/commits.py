@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from lake import atomic
+from lake.read_once import ReadOnce
 
 DATA_FILE = "data.parquet"
 RECORD_VERSION = 1
@@ -145,10 +146,10 @@ def read_partitions(dataset_dir: Path) -> dict[tuple[str | None, str], Partition
     for params in (None, *_names(root, "params=")):
         place = root if params is None else f"{root}/{params}"
         for name in _names(place, "date="):
-            if partition := _read(f"{place}/{name}", f"{place}/{name}/_metadata"):
+            if partition := _read(f"{place}/{name}/_metadata"):
                 found[params and params.removeprefix("params="), partition.commit.date] = partition
     for name in _names(f"{root}/_metadata", "date="):
-        if partition := _read(root, f"{root}/_metadata/{name}"):
+        if partition := _read(f"{root}/_metadata/{name}"):
             found[None, partition.commit.date] = partition
     return dict(sorted(found.items(), key=lambda kv: (kv[0][0] or "", kv[0][1])))
 
@@ -171,19 +172,19 @@ def dataset_dirs(layer: Path) -> list[Path]:
 
 def read_partition(folder: Path) -> Partition | None:
     """The committed partition in a folder, None where there is none."""
-    return _read(str(folder), f"{folder}/_metadata")
+    return _read(f"{folder}/_metadata")
 
 
 def read_keyed(dataset_dir: Path, date: str) -> Partition | None:
     """The committed partition of a date of a dataset with path keys, None where there is none."""
-    return _read(str(dataset_dir), f"{dataset_dir}/_metadata/date={date}")
+    return _read(f"{dataset_dir}/_metadata/date={date}")
 
 
-def _read(folder: str, metadata: str) -> Partition | None:
+def _read(metadata: str) -> Partition | None:
     found = None
     for name in _names(metadata, "commit-"):
         try:
-            partition, paths = _record(folder, f"{metadata}/{name}")
+            partition, paths = _record(f"{metadata}/{name}")
         except FileNotFoundError:  # a builder took it away just now: the date is not committed
             continue
         is_newer = found is None or found.commit.built_at <= partition.commit.built_at
@@ -192,25 +193,14 @@ def _read(folder: str, metadata: str) -> Partition | None:
     return found
 
 
-_read_before: dict[str, tuple[tuple[int, int, int], Partition, list[str]]] = {}
+def _made(path: str) -> tuple[Partition, list[str]]:
+    """What a record says, and its files."""
+    with open(path, "rb") as f:
+        partition = Partition(Path(path.rpartition("/_metadata")[0]), Commit(**json.loads(f.read())))
+    return partition, list(map(str, partition.paths))
 
 
-def _record(folder: str, path: str) -> tuple[Partition, list[str]]:
-    """What a record says, and its files. A record is only ever replaced by another file, so one that was read need not
-    be read again: a run asks for those of a parent once for each of its readers."""
-    found = os.stat(path)
-    seen = (found.st_ino, found.st_mtime_ns, found.st_size)
-    held = _read_before.get(path)
-    if held is None or held[0] != seen:
-        if len(_read_before) >= _MAX_HELD:
-            _read_before.clear()
-        with open(path, "rb") as f:
-            partition = Partition(Path(folder), Commit(**json.loads(f.read())))
-        held = _read_before[path] = (seen, partition, list(map(str, partition.paths)))
-    return held[1], held[2]
-
-
-_MAX_HELD = 200_000
+_record = ReadOnce(_made)
 
 
 def _names(folder: str, prefix: str) -> list[str]:
