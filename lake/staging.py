@@ -4,6 +4,7 @@ held to the laws of a partition, digested, indexed, encoded and, by their path k
 DuckDB's own COPY would write files that had to be read again for all of this; docs/adr/0018.
 """
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -282,7 +283,8 @@ class _File:
         return self.rows, self.digest.hexdigest()
 
     def discard(self) -> None:
-        self.writer.close()
+        with contextlib.suppress(OSError):  # on a full disk the footer finds no place either
+            self.writer.close()
         self.path.unlink(missing_ok=True)
 
 

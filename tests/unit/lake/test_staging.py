@@ -171,6 +171,21 @@ def test_rows_that_break_a_law_leave_no_file(tmp_path, a, b, error, more):
     assert [*tmp_path.iterdir()] == []
 
 
+def test_a_full_disk_leaves_no_file(tmp_path, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def close(writer: pq.ParquetWriter) -> None:
+        writer.is_open = False  # or it would close itself once more when it is collected
+        full()
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
+    monkeypatch.setattr(pq.ParquetWriter, "close", close)
+    with pytest.raises(OSError, match="No space left on device"):
+        staging.stage(connection(), target(tmp_path, rows_sql(10)))
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_the_connection_is_free_after_a_refusal(tmp_path):
     con = connection(1)
     with pytest.raises(StageError):
