@@ -132,8 +132,11 @@ def stage_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, target: 
             files.add(batch)
         unique.check()
         return Staged(*files.close(), pairs.found())
-    except BaseException:
+    except BaseException as error:
         files.discard()
+        if isinstance(error, OSError):
+            told = f"{target.where}: {target.file.parent} can't be written ({error}); mend that, or let LAKE_ROOT name"
+            raise StageError(f"{told} a folder with room; nothing was published") from error
         raise
 
 
