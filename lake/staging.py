@@ -145,12 +145,22 @@ def stage_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, target: 
 
 def _exported(sql: str, columns: list[tuple[str, str]]) -> str:
     """UUIDs would come as text, or, by a setting of the whole instance, with booleans in a form of DuckDB's own."""
-    blobs = [
-        f'cast("{n}" as {t.lower().replace("uuid", "blob")}) as "{n}"'
-        for n, t in columns
-        if "uuid" in t.lower()
-    ]
+    types = {name: duckdb.sqltype(t) for name, t in columns}
+    blobs = [f'cast("{n}" as {blob}) as "{n}"' for n, t in types.items() if (blob := _as_blobs(t)) != str(t)]
     return f"select * replace ({', '.join(blobs)}) from ({sql}\n)" if blobs else sql
+
+
+def _as_blobs(t: duckdb.sqltypes.DuckDBPyType) -> str:
+    """A type with a blob for each UUID in it."""
+    if t.id == "uuid":
+        return "BLOB"
+    if t.id == "list":
+        return f"{_as_blobs(dict(t.children)['child'])}[]"
+    if t.id == "struct":
+        fields = [(name, child, _as_blobs(child)) for name, child in t.children]
+        if any(blob != str(child) for _, child, blob in fields):
+            return "STRUCT(" + ", ".join(f'"{name}" {blob}' for name, _, blob in fields) + ")"
+    return str(t)
 
 
 def _stored_schema(schema: pa.Schema, columns: list[tuple[str, str]]) -> pa.Schema:

@@ -31,7 +31,7 @@ TYPES = {
     "word": "varchar",
     "ids": "uuid[]",
     "numbers": "bigint[]",
-    "fee": "struct(asset varchar, amount decimal(20,8), id uuid)",
+    "fee": "struct(asset varchar, amount decimal(20,8), uuid uuid)",
     "fees": "struct(asset varchar, amount decimal(20,8), ids uuid[])[]",
 }
 ROW = """
@@ -47,7 +47,7 @@ ROW = """
     case when r % 6 > 0 then list_transform(range(r % 4), lambda i: md5('x' || i || r)::uuid) end as ids,
     case when r % 2 > 0 then [r, null, -r] end as numbers,
     case when r % 3 > 0
-        then {'asset': 'USDC', 'amount': (r / 8)::decimal(20,8), 'id': md5(r::varchar)::uuid} end as fee,
+        then {'asset': 'USDC', 'amount': (r / 8)::decimal(20,8), 'uuid': md5(r::varchar)::uuid} end as fee,
     [{'asset': null, 'amount': 1.5::decimal(20,8), 'ids': [md5('f' || r)::uuid]}] as fees
 """
 
@@ -181,7 +181,7 @@ def test_a_full_disk_leaves_no_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
     monkeypatch.setattr(pq.ParquetWriter, "close", close)
-    with pytest.raises(StageError, match="model, 2024-12-01: .* can't be written .*No space left on device"):
+    with pytest.raises(StageError, match=r"model, 2024-12-01: .* can't be written .*No space left on device"):
         staging.stage(connection(), target(tmp_path, rows_sql(10)))
     assert [*tmp_path.iterdir()] == []
 
